@@ -1,0 +1,2 @@
+//! The `authd` daemon.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The `imapd` daemon.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The `lmtp-delivery` daemon.
+#![forbid(unsafe_code)]

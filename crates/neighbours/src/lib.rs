@@ -1,0 +1,2 @@
+//! Asynchronous clients of the seams: auth and userdb, cleanup, rewrite, bounce, defer, trace, LMTP.
+#![forbid(unsafe_code)]

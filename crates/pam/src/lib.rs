@@ -1,0 +1,1 @@
+//! PAM conversations: the one crate that may hold `unsafe`.

@@ -1,0 +1,2 @@
+//! The `pop3d` daemon.
+#![forbid(unsafe_code)]

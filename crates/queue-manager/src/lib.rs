@@ -1,0 +1,2 @@
+//! The `queue-manager` daemon.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Where a message goes: address rewriting, aliases, address classes, transport and next hop, over an async trait of tables.
+#![forbid(unsafe_code)]

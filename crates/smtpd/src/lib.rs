@@ -1,0 +1,2 @@
+//! The `smtpd` daemon.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Postfix lookup tables read from files.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Tests that cross daemons.
+#![forbid(unsafe_code)]
