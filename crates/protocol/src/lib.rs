@@ -1,2 +1,4 @@
 //! The protocols of every seam, without I/O: both sides of SMTP, LMTP, IMAP, POP3, Dovecot's auth protocol and Postfix's internal protocols.
 #![forbid(unsafe_code)]
+
+pub mod dovecot_auth;
