@@ -1,0 +1,427 @@
+//! The client of an auth server: smtpd and the login workers ask it whether a login is good.
+//!
+//! One connection serves every session of the process. It is made at the first question, and made
+//! anew when the server has gone (a reload, a restart).
+//!
+//! ```text
+//! let auth = AuthClient::new("/var/spool/postfix/private/auth");
+//! let mut step = auth.start(request).await?;
+//! loop {
+//!     step = match step {
+//!         Step::Continue(conversation, challenge) => conversation.answer(ask(challenge)).await?,
+//!         Step::Success(success) => break welcome(success),
+//!         Step::Failure(failure) => break refuse(failure),
+//!     }
+//! }
+//! ```
+
+use crate::mux::{Lost, Mux};
+use bytes::Bytes;
+use protocol::dovecot_auth::server_line::BrokenServer;
+use protocol::dovecot_auth::{
+    ClientLine, Handshake, Lines, Mechanism, Params, Request, ServerLine, Ticket, VERSION, Welcome,
+};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+
+/// A client of the auth server at one socket. Clones share the connection.
+#[derive(Clone)]
+pub struct AuthClient(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    limits: Limits,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// How long the server may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// To accept the connection and to say its handshake.
+    pub connect: Duration,
+    /// To answer an `AUTH` or a `CONT`; a failure is delayed by the server on purpose.
+    pub reply: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), reply: Duration::from_secs(60) }
+    }
+}
+
+#[derive(Clone)]
+struct Connection {
+    welcome: Arc<Welcome>,
+    mux: Mux<ServerLine>,
+}
+
+/// Why the auth server could not be asked. The client gets a temporary failure.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    #[error("connect to {}: {source}", path.display())]
+    Connect { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Handshake { path: PathBuf, source: BrokenServer },
+    #[error("the auth server closed the connection")]
+    Closed,
+    #[error("the auth server did not answer in time")]
+    TimedOut,
+    #[error("the auth server sent a login without a user name")]
+    NoUser,
+}
+
+impl From<Lost> for AuthError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Closed => Self::Closed,
+            Lost::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+/// What the server says to a question.
+#[derive(Debug)]
+pub enum Step {
+    /// The client must see this challenge; its answer goes to [`Conversation::answer`].
+    Continue(Conversation, Vec<u8>),
+    Success(Success),
+    Failure(Failure),
+}
+
+/// A login that the auth server accepts.
+#[derive(Clone, Debug)]
+pub struct Success {
+    /// The name as the passdb gives it back; what log lines and look-ups use.
+    pub user: String,
+    /// The rest: `original_user`, `nologin`, `reason`, `proxy`, `host`, …
+    pub params: Params,
+    /// Names this login to [`crate::userdb::Userdb::confirm`].
+    pub ticket: Ticket,
+}
+
+impl Success {
+    /// The password is right, but the user may not log in here: the server of the user must refuse.
+    #[must_use]
+    pub fn nologin(&self) -> bool {
+        self.params.has("nologin") || self.params.has("proxy")
+    }
+}
+
+/// A login that the auth server refuses.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Empty if the name never became known.
+    pub user: String,
+    pub code: Option<FailureCode>,
+    /// Meant for the remote user.
+    pub reason: Option<String>,
+    pub params: Params,
+}
+
+/// Why a login is refused, where it is not for its password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureCode {
+    Temporary,
+    Authorization,
+    Disabled,
+    Expired,
+    InvalidBase64,
+    Unknown,
+}
+
+/// A login in the middle of its mechanism. Dropped, it is cancelled.
+#[derive(Debug)]
+pub struct Conversation {
+    client: AuthClient,
+    connection: Connection,
+    id: u32,
+    open: bool,
+}
+
+impl AuthClient {
+    /// A client of the socket at `path`; connects when first asked.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self::with_limits(path, Limits::default())
+    }
+
+    #[must_use]
+    pub fn with_limits(path: impl Into<PathBuf>, limits: Limits) -> Self {
+        Self(Arc::new(Inner { path: path.into(), limits, connection: Mutex::new(None) }))
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The mechanisms that the server offers, in its order, private ones included.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] if the server cannot be reached.
+    pub async fn mechanisms(&self) -> Result<Vec<Mechanism>, AuthError> {
+        Ok(self.connection().await?.0.welcome.mechanisms.clone())
+    }
+
+    /// Begins a login. A connection that turns out to have died is replaced once.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] if the server cannot be reached or does not answer.
+    pub async fn start(&self, request: &Request) -> Result<Step, AuthError> {
+        loop {
+            let (connection, fresh) = self.connection().await?;
+            let request = request.clone();
+            let write = move |id, out: &mut Vec<u8>| request.write(id, out);
+            match connection.mux.ask(Box::new(write), self.0.limits.reply).await {
+                Ok((id, line)) => return self.step(connection, id, line),
+                Err(Lost::Closed) if !fresh => self.discard(&connection).await,
+                Err(lost) => {
+                    self.discard(&connection).await;
+                    return Err(lost.into());
+                }
+            }
+        }
+    }
+
+    fn step(&self, connection: Connection, id: u32, line: ServerLine) -> Result<Step, AuthError> {
+        match line {
+            ServerLine::Continue { data, .. } => {
+                let client = self.clone();
+                Ok(Step::Continue(Conversation { client, connection, id, open: true }, data))
+            }
+            ServerLine::Ok { params, .. } => {
+                let user = params.get("user").unwrap_or_default().to_owned();
+                if user.is_empty() {
+                    return Err(AuthError::NoUser);
+                }
+                let cookie = connection.welcome.cookie.clone();
+                let ticket = Ticket { client_pid: std::process::id(), auth_id: id, cookie };
+                Ok(Step::Success(Success { user, params, ticket }))
+            }
+            ServerLine::Fail { params, .. } => Ok(Step::Failure(Failure::from(params))),
+            _ => Err(AuthError::Closed), // the parser lets nothing else through
+        }
+    }
+
+    /// The connection, and whether it was made just now.
+    async fn connection(&self) -> Result<(Connection, bool), AuthError> {
+        let mut current = self.0.connection.lock().await;
+        if let Some(connection) = current.as_ref().filter(|one| !one.mux.is_closed()) {
+            return Ok((connection.clone(), false));
+        }
+        let path = || self.0.path.clone();
+        let opened = tokio::time::timeout(self.0.limits.connect, open(&self.0.path)).await;
+        let connection = match opened {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(OpenError::Io(source))) => {
+                return Err(AuthError::Connect { path: path(), source });
+            }
+            Ok(Err(OpenError::Broken(source))) => {
+                return Err(AuthError::Handshake { path: path(), source });
+            }
+            Err(_) => {
+                let source = io::ErrorKind::TimedOut.into();
+                return Err(AuthError::Connect { path: path(), source });
+            }
+        };
+        *current = Some(connection.clone());
+        Ok((connection, true))
+    }
+
+    /// Makes the next question open a new connection; sessions on the old one keep it.
+    async fn discard(&self, lost: &Connection) {
+        let mut current = self.0.connection.lock().await;
+        if current.as_ref().is_some_and(|one| Arc::ptr_eq(&one.welcome, &lost.welcome)) {
+            *current = None;
+        }
+    }
+}
+
+impl std::fmt::Debug for AuthClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AuthClient").field(&self.0.path).finish()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Connection").field(&self.welcome.connection).finish()
+    }
+}
+
+impl Conversation {
+    /// Sends the client's response.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] if the server has gone or does not answer.
+    pub async fn answer(mut self, response: &[u8]) -> Result<Step, AuthError> {
+        let data = Some(response.to_vec());
+        let write = move |id, out: &mut Vec<u8>| ClientLine::Continue { id, data }.write(out);
+        let limit = self.client.0.limits.reply;
+        match self.connection.mux.again(self.id, Box::new(write), limit).await {
+            Ok(line) => {
+                self.open = false;
+                self.client.step(self.connection.clone(), self.id, line)
+            }
+            Err(lost) => {
+                self.client.discard(&self.connection).await;
+                Err(lost.into())
+            }
+        }
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        if self.open {
+            let cancel = |id, out: &mut Vec<u8>| ClientLine::Cancel { id }.write(out);
+            self.connection.mux.forget(self.id, Box::new(cancel));
+        }
+    }
+}
+
+impl From<Params> for Failure {
+    fn from(params: Params) -> Self {
+        let code = params.get("code").map(|code| match code {
+            "temp_fail" => FailureCode::Temporary,
+            "authz_fail" => FailureCode::Authorization,
+            "user_disabled" => FailureCode::Disabled,
+            "pass_expired" => FailureCode::Expired,
+            "invalid_base64" => FailureCode::InvalidBase64,
+            _ => FailureCode::Unknown,
+        });
+        Self {
+            user: params.get("user").unwrap_or_default().to_owned(),
+            reason: params.get("reason").map(str::to_owned),
+            code,
+            params,
+        }
+    }
+}
+
+enum OpenError {
+    Io(io::Error),
+    Broken(BrokenServer),
+}
+
+/// Connects and shakes hands. Our half goes first: Dovecot 2.4 waits for it, 2.3 does not mind.
+async fn open(path: &Path) -> Result<Connection, OpenError> {
+    let mut stream = UnixStream::connect(path).await.map_err(OpenError::Io)?;
+    let mut hello = Vec::new();
+    let (major, minor) = VERSION;
+    ClientLine::Version { major, minor }.write(&mut hello);
+    ClientLine::Cpid(std::process::id()).write(&mut hello);
+    stream.write_all(&hello).await.map_err(OpenError::Io)?;
+    let mut lines = Lines::default();
+    let mut handshake = Handshake::default();
+    loop {
+        let broken = BrokenServer("handshake");
+        while let Some(line) = lines.next_line().map_err(|_| OpenError::Broken(broken))? {
+            let line = ServerLine::parse(&line).map_err(OpenError::Broken)?;
+            if let Some(welcome) = handshake.line(line).map_err(OpenError::Broken)? {
+                let mux = Mux::start(stream, lines, parse);
+                return Ok(Connection { welcome: Arc::new(welcome), mux });
+            }
+        }
+        if stream.read_buf(lines.buffer()).await.map_err(OpenError::Io)? == 0 {
+            return Err(OpenError::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+}
+
+fn parse(line: &Bytes) -> Result<Option<(u32, ServerLine)>, ()> {
+    let line = ServerLine::parse(line).map_err(drop)?;
+    Ok(match line {
+        ServerLine::Ok { id, .. }
+        | ServerLine::Fail { id, .. }
+        | ServerLine::Continue { id, .. } => Some((id, line)),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Script;
+
+    const HELLO: &str =
+        "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t9\nCUID\t1\nCOOKIE\tc00c1e\nDONE\n";
+
+    fn request() -> Request {
+        Request { mechanism: "PLAIN".into(), service: "smtp".into(), ..Request::default() }
+    }
+
+    #[tokio::test]
+    async fn a_login_in_two_steps() {
+        let script = Script::new(HELLO);
+        let auth = AuthClient::new(script.path());
+        let server = script.serve(&[
+            ("AUTH\t1\tPLAIN\tservice=smtp", "CONT\t1\t\n"),
+            ("CONT\t1\tAGEAYg==", "OK\t1\tuser=a\t\toriginal_user=A\n"),
+        ]);
+        assert!(auth.mechanisms().await.unwrap()[0].is_plaintext());
+        let Step::Continue(conversation, challenge) = auth.start(&request()).await.unwrap() else {
+            unreachable!()
+        };
+        assert_eq!(challenge, b"");
+        let Step::Success(success) = conversation.answer(b"\0a\0b").await.unwrap() else {
+            unreachable!()
+        };
+        assert_eq!(success.user, "a");
+        assert_eq!(success.ticket.cookie, "c00c1e");
+        assert_eq!(success.ticket.auth_id, 1);
+        drop(auth);
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn answers_may_come_in_any_order() {
+        let script = Script::new(HELLO);
+        let auth = AuthClient::new(script.path());
+        let server = script.serve(&[
+            ("AUTH\t1\tPLAIN\tservice=smtp", ""),
+            (
+                "AUTH\t2\tPLAIN\tservice=smtp",
+                "OK\t2\tuser=two\nFAIL\t1\tuser=one\tcode=temp_fail\n",
+            ),
+        ]);
+        let request = request();
+        let (one, two) = tokio::join!(auth.start(&request), auth.start(&request));
+        assert!(matches!(one, Ok(Step::Failure(f)) if f.code == Some(FailureCode::Temporary)));
+        assert!(matches!(two, Ok(Step::Success(s)) if s.user == "two"));
+        drop(auth);
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_restarted_is_asked_again() {
+        let script = Script::new(HELLO);
+        let auth = AuthClient::new(script.path());
+        let first = script.serve(&[]); // says hello, then closes at the first line
+        auth.mechanisms().await.unwrap();
+        let login = tokio::spawn({
+            let auth = auth.clone();
+            async move { auth.start(&request()).await }
+        });
+        first.await.unwrap();
+        let second = script.serve(&[("AUTH\t1\tPLAIN\tservice=smtp", "OK\t1\tuser=a\n")]);
+        assert!(matches!(login.await.unwrap(), Ok(Step::Success(_))));
+        drop(auth);
+        second.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_not_there_is_named() {
+        let auth = AuthClient::new("/nonexistent/auth");
+        let error = auth.start(&request()).await.unwrap_err();
+        assert!(error.to_string().starts_with("connect to /nonexistent/auth: "), "{error}");
+    }
+}
