@@ -2,3 +2,4 @@
 #![forbid(unsafe_code)]
 
 pub mod dovecot_auth;
+pub mod imap;
