@@ -3,3 +3,4 @@
 
 pub mod dovecot_auth;
 pub mod imap;
+pub mod postfix;
