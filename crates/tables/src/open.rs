@@ -1,0 +1,256 @@
+//! An open table: its present content, and when to read it again.
+//!
+//! `hash:` and its kin are served from their text, and the indexed file (`.db`) is the commit signal:
+//! like Postfix, a running daemon sees edited text when postmap has renewed the index.
+
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use routing::TableName;
+
+use crate::content::Content;
+use crate::spec::{Commit, Form};
+
+/// Tables are held in memory; a file above this size is refused.
+const LARGEST_FILE: u64 = 512 << 20;
+/// A file this young may still be waiting for its postmap; Postfix does not complain yet.
+const STALE_AFTER: Duration = Duration::from_secs(100);
+
+/// Something in or about a table that the operator should mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub table: TableName,
+    pub file: Option<PathBuf>,
+    pub line: Option<usize>,
+    pub text: String,
+    /// The table cannot answer at all; otherwise a line of it was skipped, or it only looks odd.
+    pub unusable: bool,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{}:{line}: {}", file.display(), self.text),
+            (None, Some(line)) => write!(f, "{}: rule {line}: {}", self.table, self.text),
+            _ => write!(f, "{}: {}", self.table, self.text),
+        }
+    }
+}
+
+/// Enough of a file's status to see that it was written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    inode: u64,
+    size: u64,
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(status: &Metadata) -> Self {
+        Self {
+            modified: (status.mtime(), status.mtime_nsec()),
+            inode: status.ino(),
+            size: status.len(),
+        }
+    }
+}
+
+struct Source {
+    path: PathBuf,
+    form: Form,
+    commit: Commit,
+}
+
+struct Seen {
+    /// Of the index, or of the text where there is none.
+    signal: Option<Stamp>,
+    text: Option<Stamp>,
+    looked: Instant,
+}
+
+pub struct Opened {
+    name: TableName,
+    source: Option<Source>,
+    content: RwLock<Arc<Content>>,
+    seen: Mutex<Seen>,
+}
+
+impl Opened {
+    pub fn fixed(name: TableName, content: Content) -> Self {
+        let seen = Seen { signal: None, text: None, looked: Instant::now() };
+        Self { name, source: None, content: RwLock::new(Arc::new(content)), seen: Mutex::new(seen) }
+    }
+
+    /// Reads the file. An unreadable one gives a table that fails until the file is there.
+    pub fn file(
+        name: TableName,
+        path: PathBuf,
+        form: Form,
+        commit: Commit,
+    ) -> (Self, Vec<Problem>) {
+        let source = Source { path, form, commit };
+        let signal = source.signal();
+        let mut problems = Vec::new();
+        let (content, text) = match source.read() {
+            Ok((bytes, text)) => {
+                let (content, notes) = form.read(&bytes);
+                problems.extend(notes.into_iter().map(|note| Problem {
+                    table: name.clone(),
+                    file: Some(source.path.clone()),
+                    line: (note.line > 0).then_some(note.line),
+                    text: note.text,
+                    unusable: false,
+                }));
+                (content, Some(text))
+            }
+            Err(error) => {
+                let text = source.open_error(&error);
+                problems.push(Problem {
+                    table: name.clone(),
+                    file: Some(source.path.clone()),
+                    line: None,
+                    text: text.clone(),
+                    unusable: true,
+                });
+                (Content::Fails(text), None)
+            }
+        };
+        problems.extend(source.stale().map(|text| Problem {
+            table: name.clone(),
+            file: Some(source.path.clone()),
+            line: None,
+            text,
+            unusable: false,
+        }));
+        let seen = Seen { signal, text, looked: Instant::now() };
+        let content = RwLock::new(Arc::new(content));
+        (Self { name, source: Some(source), content, seen: Mutex::new(seen) }, problems)
+    }
+
+    pub fn current(&self) -> Arc<Content> {
+        Arc::clone(&self.content.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn path(&self) -> Option<&Path> {
+        self.source.as_ref().map(|source| source.path.as_path())
+    }
+
+    /// Looks whether the file changed, at most once in `interval`, and takes its new content.
+    /// Returns what the log should say. New content with errors is not taken.
+    pub fn refresh(&self, interval: Duration) -> Vec<String> {
+        let Some(source) = &self.source else { return Vec::new() };
+        let mut seen = match self.seen.try_lock() {
+            Ok(seen) => seen,
+            Err(std::sync::TryLockError::Poisoned(seen)) => seen.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => return Vec::new(), // another lookup does it
+        };
+        if seen.looked.elapsed() < interval {
+            return Vec::new();
+        }
+        seen.looked = Instant::now();
+        let signal = source.signal();
+        if signal == seen.signal {
+            return source.uncommitted(&mut seen);
+        }
+        match source.read() {
+            Ok((bytes, text)) => {
+                seen.signal = signal;
+                seen.text = Some(text);
+                self.take(source, &bytes)
+            }
+            // The file is gone or unreadable: the old content stays until it is back.
+            Err(error) => {
+                seen.signal = signal;
+                vec![format!(
+                    "{}: keeping the old content: {}",
+                    self.name,
+                    source.open_error(&error)
+                )]
+            }
+        }
+    }
+
+    fn take(&self, source: &Source, bytes: &[u8]) -> Vec<String> {
+        let (content, notes) = source.form.read(bytes);
+        let mut reports: Vec<String> =
+            notes.iter().map(|note| format!("{}, {note}", source.path.display())).collect();
+        let working = !matches!(*self.current(), Content::Fails(_));
+        if working && notes.iter().any(|note| note.skipped) {
+            reports.push(format!("{}: keeping the old content until these are mended", self.name));
+        } else {
+            *self.content.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
+        }
+        reports
+    }
+}
+
+impl Source {
+    fn signal(&self) -> Option<Stamp> {
+        if let Commit::Index(index) = &self.commit
+            && let Ok(status) = fs::metadata(index)
+        {
+            return Some(Stamp::from(&status));
+        }
+        fs::metadata(&self.path).ok().map(|status| Stamp::from(&status))
+    }
+
+    fn read(&self) -> io::Result<(Vec<u8>, Stamp)> {
+        let mut file = File::open(&self.path)?;
+        let before = file.metadata()?;
+        if !before.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.by_ref().take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > LARGEST_FILE {
+            return Err(io::Error::other("file too large"));
+        }
+        let after = Stamp::from(&file.metadata()?);
+        if after != Stamp::from(&before) {
+            return Err(io::Error::other("file changed while it was read"));
+        }
+        Ok((bytes, after))
+    }
+
+    fn open_error(&self, error: &io::Error) -> String {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => "No such file or directory".to_owned(),
+            io::ErrorKind::PermissionDenied => "Permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("open database {}: {why}", self.path.display())
+    }
+
+    /// Postfix's warning when the index is older than its text.
+    fn stale(&self) -> Option<String> {
+        let Commit::Index(index) = &self.commit else { return None };
+        let index_time = fs::metadata(index).ok()?.modified().ok()?;
+        let text_time = fs::metadata(&self.path).ok()?.modified().ok()?;
+        let age = SystemTime::now().duration_since(text_time).ok()?;
+        (text_time > index_time && age > STALE_AFTER).then(|| {
+            format!(
+                "database {} is older than source file {}",
+                index.display(),
+                self.path.display()
+            )
+        })
+    }
+
+    /// The text changed without its index: said once for each change.
+    fn uncommitted(&self, seen: &mut Seen) -> Vec<String> {
+        let text = fs::metadata(&self.path).ok().map(|status| Stamp::from(&status));
+        if text.is_none() || text == seen.text {
+            return Vec::new();
+        }
+        let warning = self.stale();
+        if warning.is_some() {
+            seen.text = text;
+        }
+        warning.into_iter().collect()
+    }
+}
