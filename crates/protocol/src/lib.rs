@@ -4,3 +4,4 @@
 pub mod dovecot_auth;
 pub mod imap;
 pub mod postfix;
+pub mod smtp;
