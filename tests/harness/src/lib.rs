@@ -1,2 +1,27 @@
-//! Peers, a stand-in for the service manager, certificates and clients for the suites and the demo.
+//! Peers, a stand-in for the service manager, certificates and clients, for the suites and the demo.
+//!
+//! Every part works in a private directory below [`Scratch`], on ports that [`ports::free`] hands out, and ends
+//! only what it started. Nothing here touches the machine's own configuration.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken harness must stop its test at the place that is broken"
+)]
+
+pub mod binaries;
+pub mod certificates;
+pub mod client;
+pub mod daemon;
+pub mod dovecot;
+pub mod log;
+pub mod ports;
+pub mod postfix;
+pub mod scratch;
+pub mod skip;
+pub mod strace;
+
+pub use daemon::Daemon;
+pub use log::Log;
+pub use scratch::Scratch;

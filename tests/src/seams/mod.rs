@@ -1,0 +1,3 @@
+//! Each seam between daemons, with one side ours and the other side the original's.
+
+mod originals;
