@@ -4,26 +4,34 @@
 //! decides at the end whether it may start.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// A line of a file; shown as `file:line`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
-    pub file: PathBuf,
+    /// Shared: each line of a file has a place.
+    pub file: Arc<Path>,
     /// Counted from 1; 0 stands for the file as a whole.
     pub line: usize,
 }
 
 impl Place {
     pub fn new(file: impl Into<PathBuf>, line: usize) -> Self {
-        Self { file: file.into(), line }
+        Self { file: file.into().into(), line }
     }
 
     /// The file as a whole: it cannot be read, or something is missing in it.
     pub fn file(file: impl Into<PathBuf>) -> Self {
         Self::new(file, 0)
+    }
+
+    /// Another line of the same file.
+    #[must_use]
+    pub fn at_line(&self, line: usize) -> Self {
+        Self { file: self.file.clone(), line }
     }
 }
 
@@ -44,12 +52,21 @@ pub enum Severity {
     Error,
 }
 
-/// One fault. `text` says what is wrong and, where it can, what to write instead.
+/// One fault: what is wrong, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     pub place: Option<Place>,
     pub severity: Severity,
     pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+}
+
+impl Problem {
+    /// Says what to write instead.
+    pub fn instead(&mut self, instead: impl Into<String>) {
+        self.instead = Some(instead.into());
+    }
 }
 
 impl fmt::Display for Problem {
@@ -60,9 +77,16 @@ impl fmt::Display for Problem {
         if self.severity == Severity::Warning {
             out.write_str("warning: ")?;
         }
-        out.write_str(&self.text)
+        out.write_str(&self.text)?;
+        match &self.instead {
+            Some(instead) => write!(out, "; {instead}"),
+            None => Ok(()),
+        }
     }
 }
+
+/// More than this are not kept: a binary file given by mistake has one on each line.
+const KEPT: usize = 200;
 
 /// All faults of a configuration, in the order in which they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,20 +94,59 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    pub fn error(&mut self, place: impl Into<Option<Place>>, text: impl Into<String>) {
-        self.add(place.into(), Severity::Error, text.into());
+    /// Adds a fault that forbids the start. `….instead("write …")` completes it.
+    pub fn error(
+        &mut self,
+        place: impl Into<Option<Place>>,
+        text: impl Into<String>,
+    ) -> &mut Problem {
+        self.add(Problem {
+            place: place.into(),
+            severity: Severity::Error,
+            text: text.into(),
+            instead: None,
+        })
     }
 
-    pub fn warning(&mut self, place: impl Into<Option<Place>>, text: impl Into<String>) {
-        self.add(place.into(), Severity::Warning, text.into());
+    /// Adds a fault that the operator should know of.
+    pub fn warning(
+        &mut self,
+        place: impl Into<Option<Place>>,
+        text: impl Into<String>,
+    ) -> &mut Problem {
+        self.add(Problem {
+            place: place.into(),
+            severity: Severity::Warning,
+            text: text.into(),
+            instead: None,
+        })
     }
 
     /// The same fault is kept once, however often a setting is read.
-    fn add(&mut self, place: Option<Place>, severity: Severity, text: String) {
-        let problem = Problem { place, severity, text };
-        if !self.0.contains(&problem) {
-            self.0.push(problem);
-        }
+    fn add(&mut self, problem: Problem) -> &mut Problem {
+        let same = |known: &Problem| {
+            known.place == problem.place
+                && known.severity == problem.severity
+                && known.text == problem.text
+        };
+        let index = match self.0.iter().position(same) {
+            Some(known) => known,
+            None if self.0.len() < KEPT => {
+                self.0.push(problem);
+                self.0.len() - 1
+            }
+            None => {
+                // Whatever it was: the operator mends the first ones and looks again.
+                self.0[KEPT - 1] = Problem {
+                    place: None,
+                    severity: Severity::Error,
+                    text: format!("more than {KEPT} problems; the others are not shown"),
+                    instead: None,
+                };
+                KEPT - 1
+            }
+        };
+        &mut self.0[index]
     }
 
     pub fn has_errors(&self) -> bool {
@@ -102,9 +165,17 @@ impl Problems {
         self.0.iter()
     }
 
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter().filter(|problem| problem.severity == Severity::Error)
+    }
+
+    pub fn warnings(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter().filter(|problem| problem.severity == Severity::Warning)
+    }
+
     pub fn extend(&mut self, more: Self) {
         for problem in more.0 {
-            self.add(problem.place, problem.severity, problem.text);
+            self.add(problem);
         }
     }
 
@@ -141,13 +212,28 @@ mod tests {
     fn a_problem_names_its_line_and_is_kept_once() {
         let mut problems = Problems::default();
         problems.warning(Place::new("main.cf", 7), "this setting is not obeyed yet");
-        problems.error(Place::file("master.cf"), "cannot be read");
-        problems.error(Place::file("master.cf"), "cannot be read");
+        problems
+            .error(Place::file("master.cf"), "cannot be read")
+            .instead("name the directory with -c");
+        problems
+            .error(Place::file("master.cf"), "cannot be read")
+            .instead("name the directory with -c");
         problems.error(None, "no service to run");
         assert_eq!(
             problems.to_string(),
-            "main.cf:7: warning: this setting is not obeyed yet\nmaster.cf: cannot be read\nno service to run\n"
+            "main.cf:7: warning: this setting is not obeyed yet\n\
+             master.cf: cannot be read; name the directory with -c\nno service to run\n"
         );
         assert!(problems.into_result().is_err());
+    }
+
+    #[test]
+    fn thousands_of_problems_are_cut_short() {
+        let mut problems = Problems::default();
+        for line in 0..10_000 {
+            problems.warning(Place::new("f", line), "x").instead("y");
+        }
+        assert_eq!(problems.len(), KEPT);
+        assert!(problems.has_errors(), "what was not kept may have been an error");
     }
 }
