@@ -1,2 +1,5 @@
-//! A raw message: header fields, content transforms, a bounded MIME scanner. Never rewrites what it was not asked to.
+//! A raw message: header fields, line ends, the MIME tree, and text for searching. Nothing here
+//! rewrites what it was not asked to.
 #![forbid(unsafe_code)]
+
+pub mod content;

@@ -1,0 +1,153 @@
+//! `dovecot-uidlist` as a file: read by all, appended and replaced under its lock.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::control_files::{self, Stamp, open_regular, suffixed};
+use crate::dotlock::DotLock;
+use crate::error::{At, StoreError, present};
+use crate::permissions::Inherited;
+use crate::uidlist::{Record, UidList};
+
+/// About eight million messages.
+const LARGEST: u64 = 1 << 30;
+
+/// The list as it was last read, and which version of the file that was.
+#[derive(Debug)]
+pub(crate) struct UidListFile {
+    path: PathBuf,
+    pub list: UidList,
+    read: Option<Stamp>,
+    /// Records in the file that `list` has dropped or replaced.
+    lines: usize,
+}
+
+/// What a look at the file found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Same,
+    /// Only more lines.
+    Grown,
+    /// Another file: everything may differ.
+    Replaced,
+    Missing,
+}
+
+impl UidListFile {
+    pub(crate) fn new(control: &Path) -> Self {
+        let path = control.join("dovecot-uidlist");
+        Self { path, list: UidList::default(), read: None, lines: 0 }
+    }
+
+    pub(crate) fn lock(
+        &self,
+        host: &str,
+        inherited: Inherited,
+        patience: std::time::Duration,
+    ) -> Result<DotLock, StoreError> {
+        DotLock::acquire(&self.path, host, inherited, patience)
+    }
+
+    /// Whether the file is still the one that was read. Costs one stat.
+    pub(crate) fn is_current(&self) -> Result<bool, StoreError> {
+        Ok(Stamp::at(&self.path)? == self.read && self.read.is_some())
+    }
+
+    /// Reads what is new in the file.
+    pub(crate) fn look(&mut self) -> Result<Look, StoreError> {
+        let now = Stamp::at(&self.path)?;
+        let (Some(now), Some(read)) = (now, self.read) else {
+            return if now.is_none() { Ok(self.missing()) } else { self.read_all() };
+        };
+        if now == read {
+            return Ok(Look::Same);
+        }
+        // A file never shrinks and never changes in place: if it did, it is read anew.
+        if now.same_file(&read) && now.size > read.size {
+            return self.read_tail(read);
+        }
+        self.read_all()
+    }
+
+    fn missing(&mut self) -> Look {
+        self.read = None;
+        self.lines = 0;
+        Look::Missing
+    }
+
+    fn read_all(&mut self) -> Result<Look, StoreError> {
+        let Some((text, stamp)) = control_files::read(&self.path, LARGEST)? else {
+            return Ok(self.missing());
+        };
+        self.list = UidList::parse(&text);
+        self.lines = self.list.records().len();
+        self.read = Some(stamp);
+        Ok(Look::Replaced)
+    }
+
+    fn read_tail(&mut self, read: Stamp) -> Result<Look, StoreError> {
+        let path = &self.path;
+        let Some(mut file) = present(open_regular(path)).at("open", path)? else {
+            return Ok(self.missing());
+        };
+        let stamp = Stamp::of(&file.metadata().at("stat", path)?);
+        if !stamp.same_file(&read) || stamp.size > LARGEST {
+            return self.read_all();
+        }
+        // The last byte that we know must still end a line, else our reading was half a line.
+        file.seek(SeekFrom::Start(read.size.saturating_sub(1))).at("seek", path)?;
+        let mut tail = Vec::new();
+        file.take(LARGEST).read_to_end(&mut tail).at("read", path)?;
+        let Some((b'\n', tail)) = tail.split_first() else { return self.read_all() };
+        if !tail.ends_with(b"\n") {
+            return self.read_all();
+        }
+        let before = self.list.records().len();
+        self.list.append_lines(tail);
+        self.lines += self.list.records().len().saturating_sub(before);
+        self.read = Some(Stamp { size: read.size + tail.len() as u64, ..stamp });
+        Ok(Look::Grown)
+    }
+
+    /// Appends records, durably. Only under the lock, and only after [`Self::look`].
+    pub(crate) fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let path = &self.path;
+        let mut file = OpenOptions::new()
+            .append(true)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(path)
+            .at("open", path)?;
+        let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
+        let size = file.metadata().at("stat", path)?.len();
+        if let Err(error) = file.write_all(&lines).and_then(|()| file.sync_data()) {
+            // Half a line stays out: readers know only whole lines, and nobody else writes now.
+            let _ = file.set_len(size);
+            self.read = None;
+            return Err(error).at("write", path);
+        }
+        self.lines += records.len();
+        self.read = Some(Stamp::of(&file.metadata().at("stat", path)?));
+        Ok(())
+    }
+
+    /// Writes the list anew. Only under the lock.
+    pub(crate) fn rewrite(&mut self, inherited: Inherited) -> Result<(), StoreError> {
+        let text = self.list.print();
+        let stamp =
+            control_files::replace(&self.path, &suffixed(&self.path, ".tmp"), &text, inherited)?;
+        self.list = UidList::parse(&text);
+        self.lines = self.list.records().len();
+        self.read = Some(stamp);
+        Ok(())
+    }
+
+    /// Dovecot's measure: more than a quarter of the lines are of messages that are gone.
+    pub(crate) fn is_wasteful(&self, living: usize) -> bool {
+        self.lines * 3 / 4 > living + 1
+    }
+}
