@@ -1,4 +1,42 @@
-//! `cargo xtask`: demo, tests and checks of this repository.
+//! `cargo xtask`: the demo, the tests and the checks of this repository.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod checks;
+mod ci;
+mod edges;
+mod peers;
+mod run;
+mod samples;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  test [SUITE…]       every suite, or these: unit, or a module of tests/src (seams, compliance, …)
+  ci                  all that a change must pass
+  edges               which crate may use which
+  samples             `--check` of every daemon on the samples in etc/
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["test", suites @ ..] => test::run(suites),
+        ["ci"] => ci::run(),
+        ["edges"] => edges::check(),
+        ["samples"] => samples::check(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -19,6 +19,7 @@ pub mod log;
 pub mod ports;
 pub mod postfix;
 pub mod scratch;
+pub mod site;
 pub mod skip;
 pub mod strace;
 

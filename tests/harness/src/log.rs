@@ -1,6 +1,8 @@
 //! What a daemon writes on its standard error, line by line, to wait on and to look through.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,13 +24,28 @@ impl Log {
     /// Starts a thread that reads `source` to its end. Several sources may feed one log.
     pub fn follow(&self, source: impl Read + Send + 'static) {
         let log = self.clone();
+        std::thread::spawn(move || log.read_all(source));
+    }
+
+    fn read_all(&self, source: impl Read) {
+        let mut source = BufReader::new(source);
+        let mut line = Vec::new();
+        while matches!(source.read_until(b'\n', &mut line), Ok(1..)) {
+            self.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+            line.clear();
+        }
+    }
+
+    /// Reads a log file from its start, and what is added, as long as process `pid` lives.
+    pub fn follow_file(&self, path: &Path, pid: i32) {
+        let mut tail = Command::new("tail");
+        tail.args(["-n", "+1", "-F", "--pid", &pid.to_string()]).arg(path);
+        let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let source = tail.stdout.take().unwrap();
+        let log = self.clone();
         std::thread::spawn(move || {
-            let mut source = BufReader::new(source);
-            let mut line = Vec::new();
-            while matches!(source.read_until(b'\n', &mut line), Ok(1..)) {
-                log.push(String::from_utf8_lossy(&line).trim_end().to_owned());
-                line.clear();
-            }
+            log.read_all(source);
+            let _ = tail.wait();
         });
     }
 

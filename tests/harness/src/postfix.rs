@@ -160,14 +160,7 @@ smtpd_peername_lookup = no
         self.running = true;
         let path = self.root.join("maillog");
         crate::log::eventually("Postfix's log", || path.exists().then_some(()));
-        let tail = Command::new("tail")
-            .args(["-n", "+1", "-F", "--pid", &self.master_pid().to_string()])
-            .arg(&path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.log.follow(tail.stdout.unwrap());
+        self.log.follow_file(&path, self.master_pid());
         self.log.wait_for("daemon started");
     }
 

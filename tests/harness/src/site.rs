@@ -1,0 +1,308 @@
+//! A sample of `etc/` laid out below a private directory: same files, with every path, port and owner moved.
+//! Our daemons and the originals start on the same result.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::certificates::Authority;
+use crate::{Daemon, Log, ports};
+
+/// The samples in `etc/`.
+pub const SAMPLES: &[&str] = &["vps", "guide", "lab"];
+
+/// The daemons, in the order in which they are started.
+pub const DAEMONS: &[&str] =
+    &["authd", "lmtp-delivery", "queue-manager", "smtpd", "imapd", "pop3d"];
+
+/// Host paths that move below the site's root. Nothing else is touched.
+const MOVED: &[&str] = &[
+    "/etc/postfix",
+    "/etc/dovecot",
+    "/etc/aliases",
+    "/etc/letsencrypt",
+    "/etc/pki",
+    "/var/spool/postfix",
+    "/var/lib/postfix",
+    "/var/mail",
+];
+
+/// The names and standard ports of the samples' TCP listeners.
+const PORTS: &[(&str, u16)] = &[
+    ("smtp", 25),
+    ("submission", 587),
+    ("smtps", 465),
+    ("imap", 143),
+    ("imaps", 993),
+    ("pop3", 110),
+    ("pop3s", 995),
+];
+
+/// A rendered sample.
+#[derive(Debug)]
+pub struct Site {
+    root: PathBuf,
+    ports: BTreeMap<&'static str, u16>,
+    /// The private authority's certificate, for clients.
+    pub ca: PathBuf,
+    /// Lines of all daemons of the site.
+    pub log: Log,
+}
+
+/// Who owns what on the site.
+#[derive(Clone, Copy, Debug)]
+struct Owners {
+    postfix: (u32, u32),
+    vmail: (u32, u32),
+}
+
+impl Owners {
+    /// Root has Debian's users and a vmail of its own; an ordinary user is all of them.
+    fn of_this_process() -> Self {
+        let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+        if uid != 0 {
+            return Self { postfix: (uid, gid), vmail: (uid, gid) };
+        }
+        let postfix = nix::unistd::User::from_name("postfix").unwrap();
+        let postfix = postfix.map_or((uid, gid), |user| (user.uid.as_raw(), user.gid.as_raw()));
+        Self { postfix, vmail: (crate::dovecot::VMAIL, crate::dovecot::VMAIL) }
+    }
+}
+
+impl Site {
+    /// Lays `sample` (a directory of `etc/`) out below `root`, on free ports.
+    pub fn render(sample: &Path, root: &Path) -> Self {
+        Self::render_on(sample, root, |_| ports::free())
+    }
+
+    /// As [`Site::render`]; `port` chooses the port for a standard one.
+    pub fn render_on(sample: &Path, root: &Path, mut port: impl FnMut(u16) -> u16) -> Self {
+        let ports = PORTS.iter().map(|(name, standard)| (*name, port(*standard))).collect();
+        let site =
+            Self { root: root.to_owned(), ports, ca: root.join("ca/ca.pem"), log: Log::default() };
+        let owners = Owners::of_this_process();
+        site.copy(sample, &root.join("etc"), owners);
+        site.directories(owners);
+        site.certificates();
+        site
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The port of `smtp`, `submission`, `smtps`, `imap`, `imaps`, `pop3` or `pop3s`.
+    pub fn port(&self, name: &str) -> u16 {
+        self.ports[name]
+    }
+
+    /// Postfix's configuration directory.
+    pub fn postfix(&self) -> PathBuf {
+        self.root.join("etc/postfix")
+    }
+
+    /// Dovecot's configuration file.
+    pub fn dovecot(&self) -> PathBuf {
+        self.root.join("etc/dovecot/dovecot.conf")
+    }
+
+    pub fn queue(&self) -> PathBuf {
+        self.root.join("var/spool/postfix")
+    }
+
+    /// The Maildir of a virtual user of the sample `guide`.
+    pub fn maildir(&self, address: &str) -> PathBuf {
+        let (user, domain) = address.split_once('@').unwrap();
+        self.root.join("var/mail/vhosts").join(domain).join(user).join("Maildir")
+    }
+
+    /// The command line of one of our daemons on this site.
+    pub fn arguments(&self, daemon: &str) -> Vec<String> {
+        let postfix = self.postfix().display().to_string();
+        let dovecot = self.dovecot().display().to_string();
+        match daemon {
+            "smtpd" | "queue-manager" => vec!["-c".into(), postfix],
+            "lmtp-delivery" => vec!["-c".into(), postfix, "--dovecot".into(), dovecot],
+            _ => vec!["-c".into(), dovecot],
+        }
+    }
+
+    /// Starts one of our daemons and waits until it is ready.
+    #[track_caller]
+    pub fn start(&self, daemon: &str) -> Daemon {
+        let arguments = self.arguments(daemon);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Daemon::start_with(daemon, &self.root.join("run"), &arguments, self.log.clone(), |_| {})
+    }
+
+    /// Starts all of our daemons.
+    #[track_caller]
+    pub fn start_all(&self) -> Vec<Daemon> {
+        DAEMONS.iter().map(|daemon| self.start(daemon)).collect()
+    }
+
+    fn copy(&self, from: &Path, to: &Path, owners: Owners) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten() {
+            let (source, target) = (entry.path(), to.join(entry.file_name()));
+            if source.is_dir() {
+                self.copy(&source, &target, owners);
+                continue;
+            }
+            let text = self.moved(&fs::read_to_string(&source).unwrap());
+            let text = match entry.file_name().to_str() {
+                Some("main.cf") => self.main_cf(&text, owners),
+                Some("master.cf") => self.master_cf(&text),
+                Some("dovecot.conf") => self.dovecot_conf(&text, owners),
+                _ => text,
+            };
+            fs::write(target, text).unwrap();
+        }
+    }
+
+    /// Puts the root in front of every path of [`MOVED`].
+    fn moved(&self, text: &str) -> String {
+        let root = self.root.display().to_string();
+        MOVED
+            .iter()
+            .fold(text.to_owned(), |text, path| text.replace(path, &format!("{root}{path}")))
+    }
+
+    fn main_cf(&self, text: &str, owners: Owners) -> String {
+        let shown = self.root.display();
+        let text = text.replace("static:5000", &format!("static:{}", owners.vmail.0));
+        let mut text = set(&text, "inet_interfaces", "127.0.0.1");
+        text = set(&text, "inet_protocols", "ipv4");
+        let mut more = vec![
+            ("queue_directory", format!("{shown}/var/spool/postfix")),
+            ("data_directory", format!("{shown}/var/lib/postfix")),
+            ("maillog_file", format!("{shown}/maillog")),
+            ("maillog_file_prefixes", format!("{shown}")),
+        ];
+        if let Some(user) = nix::unistd::User::from_uid(nix::unistd::getuid())
+            .unwrap()
+            .filter(|user| !user.uid.is_root())
+        {
+            more.push(("mail_owner", user.name));
+        }
+        if Path::new("/usr/lib/postfix/sbin").exists() {
+            more.push(("daemon_directory", "/usr/lib/postfix/sbin".to_owned()));
+        }
+        for (name, value) in more {
+            text = set(&text, name, &value);
+        }
+        text
+    }
+
+    fn master_cf(&self, text: &str) -> String {
+        let line = |line: &str| {
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some(name), Some("inet")) if self.ports.contains_key(name) => {
+                    line.replacen(name, &format!("127.0.0.1:{}", self.ports[name]), 1) + "\n"
+                }
+                _ => format!("{line}\n"),
+            }
+        };
+        text.lines().map(line).collect()
+    }
+
+    fn dovecot_conf(&self, text: &str, owners: Owners) -> String {
+        let mut text = text.replace("listen = *, ::", "listen = 127.0.0.1");
+        for (name, standard) in PORTS {
+            text = text.replace(
+                &format!("    port = {standard}\n"),
+                &format!("    port = {}\n", self.ports[name]),
+            );
+        }
+        let shown = self.root.display();
+        let (uid, gid) = owners.vmail;
+        text = text.replace("uid=vmail gid=vmail", &format!("uid={uid} gid={gid}"));
+        text = text.replace("mail_uid = vmail", &format!("mail_uid = {uid}"));
+        text = text.replace("mail_gid = vmail", &format!("mail_gid = {gid}"));
+        text = text.replace("mail_privileged_group = vmail\n", "");
+        text = text.replace("    user = vmail\n", &format!("    user = {uid}\n"));
+        if nix::unistd::getuid().as_raw() != 0 {
+            // One uid is everything: no owner is set, none can be.
+            let owned = |line: &&str| {
+                !["    user = ", "    group = "].iter().any(|key| line.starts_with(key))
+            };
+            text = text.lines().filter(owned).map(|line| format!("{line}\n")).collect();
+            text = text.replace("mail_privileged_group = mail\n", "");
+            text = text.replace("first_valid_uid = 1000", &format!("first_valid_uid = {uid}"));
+        }
+        if !text.contains("listen = ") {
+            text.push_str("listen = 127.0.0.1\n");
+        }
+        if !text.contains("service imap-login") {
+            let ports = &self.ports;
+            text.push_str(&format!(
+                "service imap-login {{\n  inet_listener imap {{\n    port = {}\n  }}\n  inet_listener imaps {{\n    port = {}\n    ssl = yes\n  }}\n}}\n\
+                 service pop3-login {{\n  inet_listener pop3 {{\n    port = {}\n  }}\n  inet_listener pop3s {{\n    port = {}\n    ssl = yes\n  }}\n}}\n",
+                ports["imap"], ports["imaps"], ports["pop3"], ports["pop3s"]
+            ));
+        }
+        format!("{text}base_dir = {shown}/run/dovecot\nstate_dir = {shown}/var/lib/dovecot\n")
+    }
+
+    fn directories(&self, owners: Owners) {
+        let own = |path: &Path, (uid, gid): (u32, u32)| {
+            if nix::unistd::getuid().is_root() {
+                nix::unistd::chown(path, Some(uid.into()), Some(gid.into())).unwrap();
+            }
+        };
+        for name in [
+            "run/dovecot",
+            "var/lib/dovecot",
+            "var/lib/postfix",
+            "var/mail/vhosts",
+            "var/spool/postfix",
+        ] {
+            fs::create_dir_all(self.root.join(name)).unwrap();
+        }
+        own(&self.root.join("var/lib/postfix"), owners.postfix);
+        own(&self.root.join("var/mail/vhosts"), owners.vmail);
+        for name in [
+            "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming",
+            "maildrop", "private", "public", "saved", "trace",
+        ] {
+            let path = self.queue().join(name);
+            fs::create_dir_all(&path).unwrap();
+            own(&path, owners.postfix);
+        }
+        fs::create_dir_all(self.queue().join("pid")).unwrap();
+    }
+
+    /// A private authority, and certificates wherever the configuration names some.
+    fn certificates(&self) {
+        let authority = Authority::new(&self.root.join("ca"));
+        let hosts =
+            ["mail.example.com", "example.com", "mail.mydomain.local", "localhost", "127.0.0.1"];
+        let identity = authority.issue("server", &hosts);
+        for directory in ["example.com-0001", "mail.example.com"] {
+            let live = self.root.join("etc/letsencrypt/live").join(directory);
+            fs::create_dir_all(&live).unwrap();
+            fs::copy(&identity.chain, live.join("fullchain.pem")).unwrap();
+            fs::copy(&identity.key, live.join("privkey.pem")).unwrap();
+        }
+        for name in ["postfix", "dovecot"] {
+            let directory = self.root.join("etc/pki").join(name);
+            fs::create_dir_all(directory.join("private")).unwrap();
+            fs::copy(&identity.chain, directory.join(format!("{name}.pem"))).unwrap();
+            fs::copy(&identity.key, directory.join(format!("private/{name}.pem"))).unwrap();
+        }
+    }
+}
+
+/// Replaces the value of a main.cf parameter, or adds it.
+fn set(text: &str, name: &str, value: &str) -> String {
+    let wanted = format!("{name} = {value}");
+    let is_it = |line: &str| line.split('=').next().is_some_and(|key| key.trim_end() == name);
+    if text.lines().any(is_it) {
+        text.lines()
+            .map(|line| if is_it(line) { format!("{wanted}\n") } else { format!("{line}\n") })
+            .collect()
+    } else {
+        format!("{text}{wanted}\n")
+    }
+}

@@ -1,0 +1,123 @@
+//! `cargo xtask ci`: what a change must pass, in the order that fails fastest.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::run::{Done, cargo, command, must, root};
+use crate::{checks, edges, peers, samples, test};
+
+/// A named step.
+type Step = (&'static str, fn() -> Done);
+
+const STEPS: &[Step] = &[
+    ("format", || must(&mut cargo(&["fmt", "--all", "--check"]))),
+    ("edges", edges::check),
+    ("file lengths", checks::file_lengths),
+    ("no unsafe", checks::unsafe_is_forbidden),
+    ("packages of the peers", peers::install),
+    ("clippy", clippy),
+    ("tests", || test::run(&[])),
+    ("samples", samples::check),
+    ("units", units),
+    ("documentation", documentation),
+    ("licences, bans, sources", deny),
+];
+
+/// Runs every step; stops at the first that fails, and tells the time of each.
+pub fn run() -> Done {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    for (name, step) in STEPS {
+        println!("== {name}");
+        let began = Instant::now();
+        step().map_err(|problem| format!("{name}: {problem}"))?;
+        times.push(format!("{:>5} s  {name}", began.elapsed().as_secs()));
+    }
+    println!("\n{}\n{:>5} s  all", times.join("\n"), start.elapsed().as_secs());
+    Ok(())
+}
+
+fn clippy() -> Done {
+    must(&mut cargo(&[
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn documentation() -> Done {
+    let mut doc = cargo(&[
+        "doc",
+        "--release",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--quiet",
+    ]);
+    must(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// `systemd-analyze verify` and `security --offline` on copies of the units whose programs exist.
+fn units() -> Done {
+    let directory = root().join("systemd");
+    let scratch = harness::Scratch::new();
+    let mut services = Vec::new();
+    for entry in fs::read_dir(&directory)
+        .map_err(|error| format!("{}: {error}", directory.display()))?
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.ends_with(".service") && !name.ends_with(".socket") {
+            continue;
+        }
+        let text = fs::read_to_string(entry.path()).map_err(|error| format!("{name}: {error}"))?;
+        let copy = scratch.write(
+            &name,
+            text.replace(
+                "/usr/libexec/theoris/",
+                &format!("{}/", crate::run::release_directory().display()),
+            ),
+        );
+        if name.ends_with(".service") {
+            services.push(copy);
+        }
+    }
+    if services.is_empty() {
+        return Err("systemd/ holds no service".into());
+    }
+    if !Path::new("/usr/bin/systemd-analyze").exists() {
+        println!("systemd-analyze is not on this machine: the units are not checked");
+        return Ok(());
+    }
+    let mut analyze = command("systemd-analyze");
+    must(analyze.args(["verify", "--man=no"]).args(&services))?;
+    let mut exposure = command("systemd-analyze");
+    must(
+        exposure
+            .args(["security", "--offline=yes", "--threshold=50", "--no-pager"])
+            .args(&services)
+            .stdout(std::process::Stdio::null()),
+    )
+}
+
+/// cargo-deny, installed when it is not there. Advisories need the network's database and are left to `cargo audit`.
+fn deny() -> Done {
+    if !cargo(&["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        must(&mut cargo(&["install", "cargo-deny", "--locked", "--version", "0.20.2", "--quiet"]))?;
+    }
+    must(&mut cargo(&[
+        "deny",
+        "--all-features",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
+}

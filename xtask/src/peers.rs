@@ -1,0 +1,64 @@
+//! The originals and clients that the suites run against, from the distribution's packages.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::run::{Done, must};
+
+/// Debian's and Ubuntu's packages, each with a file that shows that it is there.
+const PACKAGES: &[(&str, &str)] = &[
+    ("postfix", "/usr/sbin/postfix"),
+    ("postfix-pcre", "/usr/lib/postfix/postfix-pcre.so"),
+    ("dovecot-core", "/usr/sbin/dovecot"),
+    ("dovecot-imapd", "/usr/lib/dovecot/imap"),
+    ("dovecot-pop3d", "/usr/lib/dovecot/pop3"),
+    ("dovecot-lmtpd", "/usr/lib/dovecot/lmtp"),
+    ("swaks", "/usr/bin/swaks"),
+    ("isync", "/usr/bin/mbsync"),
+    ("fetchmail", "/usr/bin/fetchmail"),
+    ("curl", "/usr/bin/curl"),
+    ("python3", "/usr/bin/python3"),
+    ("strace", "/usr/bin/strace"),
+    ("libpam0g", "/lib/x86_64-linux-gnu/libpam.so.0"),
+    ("systemd", "/usr/bin/systemd-analyze"),
+    ("util-linux", "/usr/bin/unshare"),
+    ("opendkim", "/usr/sbin/opendkim"),
+];
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs what is missing, where that can be done: as root on a machine with apt. The packages' services are
+/// not started. Elsewhere the tests that need a peer say that they were skipped.
+pub fn install() -> Done {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, file)| !Path::new(file).exists())
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty()
+        || !nix::unistd::geteuid().is_root()
+        || !Path::new("/usr/bin/apt-get").exists()
+    {
+        return Ok(());
+    }
+    println!("installing {}", missing.join(" "));
+    let ours = !Path::new(POLICY).exists();
+    if ours {
+        let script = "#!/bin/sh\nexit 101\n";
+        fs::write(POLICY, script).map_err(|error| format!("{POLICY}: {error}"))?;
+        fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))
+            .map_err(|error| format!("{POLICY}: {error}"))?;
+    }
+    let apt = |words: &[&str]| {
+        must(Command::new("apt-get").args(words).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(missing);
+    let done = apt(&["update", "-qq"]).and_then(|()| apt(&install));
+    if ours {
+        fs::remove_file(POLICY).map_err(|error| format!("{POLICY}: {error}"))?;
+    }
+    done
+}
