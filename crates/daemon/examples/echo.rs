@@ -1,0 +1,279 @@
+//! A tiny line service on the daemon crate, for its integration tests: every mechanism of the
+//! supervisor and its workers is reached by a line that a client sends.
+
+#![allow(clippy::panic)] // it panics when it is told to
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use daemon::tls::IdentityFiles;
+use daemon::{
+    Account, Args, Connection, Daemon, Identity, Link, Listen, Peer, Place, Plan, Problems,
+    Processes, Role, Stream, UserRange, Wire, Worker, WorkerError,
+};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// The configuration: JSON, so that its problems have a line.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    listen: SocketAddr,
+    greeting: String,
+    #[serde(default)]
+    unix: Option<PathBuf>,
+    #[serde(default)]
+    control: Option<PathBuf>,
+    /// Certificate and key by name; no name for the default.
+    #[serde(default)]
+    identities: Vec<(Option<String>, PathBuf, PathBuf)>,
+    #[serde(default)]
+    secret: Option<PathBuf>,
+    #[serde(default = "one")]
+    processes: usize,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default = "hundred")]
+    connections: usize,
+    #[serde(default)]
+    reload_grace_ms: Option<u64>,
+    #[serde(default)]
+    fail: Option<String>,
+    #[serde(default)]
+    idle_ms: Option<u64>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn hundred() -> usize {
+    100
+}
+
+#[derive(Serialize, Deserialize)]
+struct Settings {
+    greeting: String,
+    fail: Option<String>,
+}
+
+struct Echo;
+
+impl Daemon for Echo {
+    const NAME: &'static str = "echo";
+
+    fn plan(args: &Args) -> Result<Plan, Problems> {
+        let mut problems = Problems::default();
+        let path = args.config_or("echo.conf");
+        let config: Option<Config> = std::fs::read(&path)
+            .map_err(|error| problems.error(Place::file(&path), error.to_string()))
+            .ok()
+            .and_then(|text| {
+                let place = |line| Place::new(&path, line);
+                serde_json::from_slice(&text)
+                    .map_err(|error| problems.error(place(error.line()), error.to_string()))
+                    .ok()
+            });
+        let Some(config) = config else { return Err(problems) };
+        if config.greeting.is_empty() {
+            problems.warning(Place::file(&path), "an empty greeting confuses clients");
+        }
+        Ok(plan(config, problems))
+    }
+
+    fn work(worker: Worker) -> Result<(), WorkerError> {
+        let settings: Option<Settings> = match worker.role() {
+            "line" => Some(worker.settings()?),
+            _ => None,
+        };
+        match settings.as_ref().and_then(|settings| settings.fail.as_deref()) {
+            Some("error") => return Err(WorkerError::service("told to fail")),
+            Some(_) => std::process::exit(3),
+            None => {}
+        }
+        worker.clone().run(async move {
+            match worker.role() {
+                "line" => lines(&worker, settings.map(|s| s.greeting).unwrap_or_default()).await,
+                "oracle" => oracle(&worker).await,
+                "user" => user(&worker).await,
+                role => Err(WorkerError::service(format!("no role {role}"))),
+            }
+        })
+    }
+}
+
+fn plan(config: Config, problems: Problems) -> Plan {
+    let account = config.user.as_deref().and_then(|user| Account::named(user).ok());
+    let mut line = Role {
+        account: account.clone(),
+        processes: Processes::Fixed(config.processes),
+        threads: 2,
+        connections: config.connections,
+        listeners: vec!["echo".to_owned()],
+        files: config.secret.iter().map(|path| ("secret".to_owned(), path.clone())).collect(),
+        ..Role::new("line")
+    }
+    .with_settings(&Settings { greeting: config.greeting, fail: config.fail });
+    if !config.identities.is_empty() {
+        let identities = config.identities.into_iter().map(|(name, certificate, key)| {
+            IdentityFiles { names: name.into_iter().collect(), certificate, key, place: None }
+        });
+        line.tls.push(daemon::tls::Plan {
+            name: "tls".to_owned(),
+            policy: daemon::tls::Policy::default(),
+            identities: identities.collect(),
+        });
+    }
+    let idle = Duration::from_millis(config.idle_ms.unwrap_or(60_000));
+    let oracle = Role { account, alone: true, ..Role::new("oracle") };
+    let user = Role { processes: Processes::OnDemand { max: 3, idle }, ..Role::new("user") };
+    let mut plan = Plan {
+        listeners: vec![Listen::tcp("echo", config.listen)],
+        roles: vec![line, oracle, user],
+        links: vec![Link {
+            name: "oracle".to_owned(),
+            clients: vec!["line".to_owned()],
+            server: "oracle".to_owned(),
+        }],
+        control: config.control,
+        users: UserRange { first_uid: 1000, ..UserRange::default() },
+        watch_every: Some(Duration::from_millis(20)),
+        problems,
+        ..Plan::default()
+    };
+    if let Some(path) = config.unix {
+        plan.listeners.push(Listen::unix("echo", path, 0o666));
+    }
+    if let Some(grace) = config.reload_grace_ms {
+        plan.grace.reload = Duration::from_millis(grace);
+    }
+    plan
+}
+
+async fn lines(worker: &Worker, greeting: String) -> Result<(), WorkerError> {
+    let listener = worker.listener("echo")?;
+    worker
+        .serve(listener, |connection| {
+            let (worker, greeting) = (worker.clone(), greeting.clone());
+            async move {
+                let peer = connection.peer;
+                if let Err(error) = converse(&worker, &greeting, connection).await {
+                    tracing::info!(target: "mail", ident = "echo/line", "lost {peer:?}: {error}");
+                }
+            }
+        })
+        .await;
+    Ok(())
+}
+
+async fn converse(
+    worker: &Worker,
+    greeting: &str,
+    connection: Connection,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut wire = Wire::from(connection);
+    wire.send(format!("{greeting} {}\r\n", worker.generation()).as_bytes()).await?;
+    while let Some(line) = wire.line(1000).await? {
+        let text = String::from_utf8_lossy(&line.bytes).into_owned();
+        let (command, rest) = text.split_once(' ').unwrap_or((&text, ""));
+        match command {
+            "quit" => break,
+            "panic" => panic!("told to panic"),
+            "pid" => wire.queue(format!("{}\r\n", std::process::id()).as_bytes()),
+            "status" => wire.queue(status().as_bytes()),
+            "file" => {
+                wire.queue(&worker.file("secret", 1000)?);
+                wire.queue(b"\r\n");
+            }
+            "ask" => {
+                let mut answer = worker.link("oracle")?.ask(rest.as_bytes(), Vec::new()).await?;
+                let mut text = String::new();
+                answer.read_to_string(&mut text).await?;
+                wire.queue(format!("{text}\r\n").as_bytes());
+            }
+            "starttls" => {
+                wire.queue(b"go\r\n");
+                let pipelined = wire.start_tls(&worker.tls("tls")?).await?;
+                let facts = wire.tls().map(|facts| format!("{} {}", facts.version, facts.cipher));
+                wire.queue(format!("{pipelined:?} {}\r\n", facts.unwrap_or_default()).as_bytes());
+            }
+            "log" => {
+                for number in 0..rest.parse()? {
+                    tracing::info!(target: "mail", ident = "echo/line", number, "line {number}");
+                }
+                wire.queue(b"logged\r\n");
+            }
+            "become" => {
+                let uid = rest.parse()?;
+                let identity =
+                    Identity { uid, gid: uid, home: "/nowhere".to_owned(), groups: vec![] };
+                wire.flush().await?;
+                let (stream, input) = wire.into_parts()?;
+                let socket = vec![stream.into_descriptor()?];
+                worker.hand_over("user", identity, &[b"+", &input[..]].concat(), socket).await?;
+                return Ok(());
+            }
+            _ => wire.queue(format!("{text}\r\n").as_bytes()),
+        }
+        wire.flush().await?;
+    }
+    wire.close().await;
+    Ok(())
+}
+
+/// What a process has left of its privileges, on one line.
+fn status() -> String {
+    let wanted = ["Uid:", "Gid:", "Groups:", "CapPrm:", "CapEff:", "NoNewPrivs:"];
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut line = String::new();
+    for entry in status.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name))) {
+        let _ = write!(line, "{};", entry.replace('\t', " "));
+    }
+    line + "\r\n"
+}
+
+async fn oracle(worker: &Worker) -> Result<(), WorkerError> {
+    worker.alone().await;
+    let server = worker.link_server("oracle")?;
+    loop {
+        let request = tokio::select! {
+            _ = worker.finishing() => return Ok(()),
+            request = server.next() => request.map_err(WorkerError::io("link"))?,
+        };
+        let Some(mut request) = request else { return Ok(()) };
+        if request.payload == b"die" {
+            std::process::abort();
+        }
+        let answer =
+            format!("{} says: {}", worker.generation(), String::from_utf8_lossy(&request.payload));
+        let _ = request.answer.write_all(answer.as_bytes()).await;
+    }
+}
+
+async fn user(worker: &Worker) -> Result<(), WorkerError> {
+    let mut handed_over = worker.handed_over();
+    loop {
+        let next = tokio::select! {
+            _ = worker.finishing() => return Ok(()),
+            next = handed_over.next() => next,
+        };
+        let Some(socket) = next.descriptors.into_iter().next() else { continue };
+        let Ok(stream) = Stream::from_descriptor(socket) else { continue };
+        let peer = stream.peer().unwrap_or(Peer::Unix { uid: 0, gid: 0, pid: None });
+        let mut input = next.payload;
+        input.remove(0);
+        let connection = Connection { stream, listener: "handed".into(), peer };
+        let (greeting, busy, handle) =
+            (format!("uid {}", next.identity.uid), worker.busy(), worker.clone());
+        worker.spawn_connection(busy, async move {
+            let _ = converse(&handle, &greeting, connection).await;
+        });
+    }
+}
+
+fn main() -> ExitCode {
+    daemon::main::<Echo>()
+}

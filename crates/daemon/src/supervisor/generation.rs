@@ -1,0 +1,225 @@
+//! A generation: one plan with its sockets bound and its keys read. It is made completely before
+//! any of its workers starts, so a plan that cannot be carried out changes nothing.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use config::{Place, Problems};
+use tokio::time::Instant;
+
+use super::watch::Prints;
+use crate::plan::{At, Listen, Plan, Role};
+use crate::tls::Bundle;
+use crate::{Account, control, listen, notify, privileges, tls};
+
+/// Sockets in the service manager's keeping carry this before their name.
+const KEPT: &str = "kept-";
+
+pub(super) struct Generation {
+    pub number: u64,
+    pub plan: Plan,
+    pub sockets: Vec<Socket>,
+    /// Role, and what it gets.
+    bundles: Vec<(String, Bundle)>,
+    pub prints: Prints,
+    pub next_look: Instant,
+    /// Passed by the service manager; they stay open over reloads.
+    inherited: Vec<(String, OwnedFd)>,
+}
+
+/// One listening socket of a generation.
+pub(super) struct Socket {
+    pub name: String,
+    /// `None` when the service manager has bound it.
+    pub at: Option<At>,
+    pub descriptor: OwnedFd,
+}
+
+impl Generation {
+    /// What there is before the first one.
+    pub fn empty(inherited: Vec<(String, OwnedFd)>) -> Self {
+        Self {
+            number: 0,
+            plan: Plan::default(),
+            sockets: Vec::new(),
+            bundles: Vec::new(),
+            prints: Prints::default(),
+            next_look: Instant::now() + Duration::from_secs(5),
+            inherited,
+        }
+    }
+
+    /// Binds what `old` has not bound, reads all keys, opens all files.
+    pub fn prepare(number: u64, mut plan: Plan, old: &Self) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        add_control(&mut plan, &mut problems);
+        check_names(&plan, &mut problems);
+        let prints = Prints::of(&plan);
+        let bundles = read_bundles(&plan, &mut problems);
+        for (_, path) in plan.roles.iter().flat_map(|role| &role.files) {
+            if let Err(error) = File::open(path) {
+                problems.error(Place::file(path), error.to_string());
+            }
+        }
+        if problems.has_errors() {
+            return Err(problems);
+        }
+        let sockets = bind_all(&plan.listeners, old, &mut problems);
+        if problems.has_errors() {
+            return Err(problems);
+        }
+        let next_look = Instant::now() + plan.watch_every.unwrap_or(Duration::from_secs(5));
+        Ok(Self { number, plan, sockets, bundles, prints, next_look, inherited: Vec::new() })
+    }
+
+    /// Takes the place of `old`.
+    pub fn succeed(&mut self, old: &mut Self) {
+        self.inherited = std::mem::take(&mut old.inherited);
+        for socket in &self.sockets {
+            let known = |before: &Socket| before.name == socket.name && before.at == socket.at;
+            if socket.at.is_some() && !old.sockets.iter().any(known) {
+                notify::keep(&kept_name(&socket.name), socket.descriptor.as_fd());
+            }
+        }
+        for before in old.sockets.iter().filter(|before| before.at.is_some()) {
+            if !self.sockets.iter().any(|socket| socket.name == before.name) {
+                notify::forget(&kept_name(&before.name));
+            }
+        }
+    }
+
+    pub fn bundles_of(&self, role: &str) -> impl Iterator<Item = &Bundle> {
+        self.bundles.iter().filter(move |(name, _)| name == role).map(|(_, bundle)| bundle)
+    }
+
+    pub fn bundles(&self) -> impl Iterator<Item = &Bundle> {
+        self.bundles.iter().map(|(_, bundle)| bundle)
+    }
+
+    /// Puts a renewed bundle in the place of the old one.
+    pub fn renew(&mut self, role: &str, bundle: Bundle) {
+        for (name, old) in &mut self.bundles {
+            if name == role && old.name == bundle.name {
+                *old = bundle.clone();
+            }
+        }
+    }
+}
+
+/// systemd allows no colon and no control character in the name of a descriptor.
+fn kept_name(name: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() || "-_./".contains(c) { c } else { '_' };
+    format!("{KEPT}{}", name.chars().map(letter).collect::<String>())
+}
+
+/// The control worker is a role like any other, with a user that owns nothing.
+fn add_control(plan: &mut Plan, problems: &mut Problems) {
+    let mut role = Role::new(control::ROLE);
+    role.connections = 32;
+    if let Some(path) = &plan.control {
+        plan.listeners.push(Listen::unix(control::LISTENER, path, 0o600));
+        role.listeners.push(control::LISTENER.to_owned());
+    }
+    if let Some(address) = plan.metrics {
+        plan.listeners.push(Listen::tcp(control::METRICS_LISTENER, address));
+        role.listeners.push(control::METRICS_LISTENER.to_owned());
+    }
+    if role.listeners.is_empty() {
+        return;
+    }
+    if privileges::is_root() {
+        match Account::named("theoris").or_else(|_| Account::named("nobody")) {
+            Ok(account) => role.account = Some(account),
+            Err(problem) => problems.error(None, format!("control worker: {problem}")),
+        }
+    }
+    plan.roles.push(role.with_settings(&nix::unistd::geteuid().as_raw()));
+}
+
+/// The daemon's own mistakes: names that nothing stands behind.
+fn check_names(plan: &Plan, problems: &mut Problems) {
+    let has_role = |name: &str| plan.roles.iter().any(|role| role.name == name);
+    for role in &plan.roles {
+        for name in &role.listeners {
+            if !plan.listeners.iter().any(|listen| listen.name == *name) {
+                problems.error(None, format!("role {} has no listener {name}", role.name));
+            }
+        }
+        if plan.roles.iter().filter(|other| other.name == role.name).count() > 1 {
+            problems.error(None, format!("there are two roles {}", role.name));
+        }
+    }
+    for link in &plan.links {
+        for name in link.clients.iter().chain([&link.server]) {
+            if !has_role(name) {
+                problems.error(None, format!("link {} has no role {name}", link.name));
+            }
+        }
+    }
+}
+
+fn read_bundles(plan: &Plan, problems: &mut Problems) -> Vec<(String, Bundle)> {
+    let mut bundles = Vec::new();
+    for role in &plan.roles {
+        for wanted in &role.tls {
+            match tls::read(wanted) {
+                Ok(bundle) => bundles.push((role.name.clone(), bundle)),
+                Err(error) => {
+                    let place = wanted.identities.iter().find_map(|files| files.place.clone());
+                    problems.error(place, error.to_string());
+                }
+            }
+        }
+    }
+    bundles
+}
+
+fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec<Socket> {
+    let mut sockets: Vec<Socket> = Vec::new();
+    for listen in wanted {
+        let inherited = || old.inherited.iter().filter(|(name, _)| *name == listen.name);
+        if inherited().next().is_some() {
+            if sockets.iter().any(|socket| socket.name == listen.name) {
+                continue; // the manager's sockets stand for all of this name
+            }
+            for (_, socket) in inherited() {
+                match socket.try_clone() {
+                    Ok(descriptor) => {
+                        sockets.push(Socket { name: listen.name.clone(), at: None, descriptor });
+                    }
+                    Err(error) => problems.error(None, format!("{}: {error}", listen.name)),
+                }
+            }
+            continue;
+        }
+        let bound = old.sockets.iter().find(|socket| socket.at.as_ref() == Some(&listen.at));
+        let bound = bound.map(|socket| &socket.descriptor).or_else(|| kept(listen, old));
+        let descriptor = match bound {
+            Some(descriptor) => descriptor.try_clone(),
+            None => listen::bind(&listen.at),
+        };
+        let at = Some(listen.at.clone());
+        match descriptor {
+            Ok(descriptor) => sockets.push(Socket { name: listen.name.clone(), at, descriptor }),
+            Err(error) => {
+                let place = match &listen.at {
+                    At::Tcp(address) => address.to_string(),
+                    At::Unix { path, .. } => path.display().to_string(),
+                };
+                problems.error(None, format!("{}: cannot listen on {place}: {error}", listen.name));
+            }
+        }
+    }
+    sockets
+}
+
+/// What the last supervisor left in the manager's keeping, if it still is at the right place. A unix
+/// path may have been taken by somebody else since, so those are bound again.
+fn kept<'old>(listen: &Listen, old: &'old Generation) -> Option<&'old OwnedFd> {
+    let At::Tcp(address) = listen.at else { return None };
+    let name = kept_name(&listen.name);
+    let mut kept = old.inherited.iter().filter(|(kept, _)| *kept == name);
+    kept.find(|(_, socket)| listen::address(socket) == address.to_string())
+        .map(|(_, socket)| socket)
+}

@@ -1,0 +1,376 @@
+//! The supervisor: the one process that may be root. It holds the sockets and reads the keys, starts
+//! and restarts workers, replaces a generation of them by the next, and tells the service manager.
+//!
+//! It reads no byte of any peer. What workers say is bounded and may be hostile; a worker that says
+//! what cannot be understood is killed.
+
+mod generation;
+mod process;
+mod reload;
+mod state;
+mod users;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::handover::{FromWorker, Identity, ToWorker};
+use crate::journal::Target;
+use crate::{Args, Daemon, Log, Plan, Problems, Processes, Severity, exit, listen, log, notify};
+use generation::Generation;
+use process::{Event, Phase, Process};
+use reload::Candidate;
+
+/// How long a new worker may take until it is ready.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// What a finishing worker gets beyond its time before it is killed.
+const MERCY: Duration = Duration::from_secs(2);
+/// The longest wait before a worker that keeps dying is started again.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// A worker that lived this long has not died at its start.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
+    let (inherited, refused) = listen::inherited();
+    let target = Target::of_environment();
+    let journal = target != Target::Stderr;
+    let plan = D::plan(&args).and_then(|plan| match plan.problems.has_errors() {
+        true => Err(plan.problems),
+        false => Ok(plan),
+    });
+    let style = plan.as_ref().map_or_else(|_| Log::default(), |plan| plan.log.clone());
+    log::init(&style, D::NAME, target);
+    for problem in refused {
+        tracing::warn!(target: "mail", "warning: {problem}");
+    }
+    let code = match plan {
+        Err(problems) => {
+            report(&problems);
+            exit::CONFIGURATION
+        }
+        Ok(plan) => run::<D>(args, plan, inherited, journal).unwrap_or_else(|error| {
+            tracing::error!(target: "mail", "fatal: {error}");
+            exit::SYSTEM
+        }),
+    };
+    log::flush(Duration::from_secs(1));
+    ExitCode::from(code)
+}
+
+/// Each problem on a line of its own, with its place.
+fn report(problems: &Problems) {
+    for problem in problems {
+        match problem.severity {
+            Severity::Error => tracing::error!(target: "mail", "{problem}"),
+            Severity::Warning => tracing::warn!(target: "mail", "{problem}"),
+        }
+    }
+}
+
+fn run<D: Daemon>(
+    args: Args,
+    plan: Plan,
+    inherited: Vec<(String, OwnedFd)>,
+    journal: bool,
+) -> io::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (sender, events) = mpsc::channel(1024);
+        let mut supervisor = Supervisor::<D> {
+            args,
+            generation: Generation::empty(inherited),
+            candidate: None,
+            processes: BTreeMap::new(),
+            next_process: 1,
+            next_generation: 1,
+            links: BTreeMap::new(),
+            restarts: Vec::new(),
+            deaths: BTreeMap::new(),
+            events: sender,
+            stopping: false,
+            code: None,
+            journal,
+            last_problems: Problems::default(),
+            daemon: PhantomData,
+        };
+        supervisor.begin(plan);
+        supervisor.supervise(events).await
+    })
+}
+
+struct Supervisor<D> {
+    args: Args,
+    /// The one whose workers accept.
+    generation: Generation,
+    /// The one that is being started beside it.
+    candidate: Option<Candidate>,
+    processes: BTreeMap<u64, Process>,
+    next_process: u64,
+    next_generation: u64,
+    /// Both ends of every link, so that it outlives the processes at its ends.
+    links: BTreeMap<String, (OwnedFd, OwnedFd)>,
+    /// When to start a worker of a role again.
+    restarts: Vec<(Instant, String)>,
+    /// How often a role's workers have died young, one after the other.
+    deaths: BTreeMap<String, u32>,
+    events: mpsc::Sender<Event>,
+    stopping: bool,
+    /// Set when the daemon has to end with this exit code.
+    code: Option<u8>,
+    journal: bool,
+    /// Of the last reload, for status.
+    last_problems: Problems,
+    daemon: PhantomData<D>,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    child: Signal,
+}
+
+impl<D: Daemon> Supervisor<D> {
+    async fn supervise(&mut self, mut events: mpsc::Receiver<Event>) -> io::Result<u8> {
+        let mut signals = Signals {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            child: signal(SignalKind::child())?,
+        };
+        let watchdog = notify::watchdog();
+        let mut alive = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
+        self.reap(); // who died before we listened for it
+        while !(self.processes.is_empty() && (self.stopping || self.code.is_some())) {
+            let next = self.next_deadline();
+            tokio::select! {
+                Some(event) = events.recv() => self.heed(event),
+                _ = signals.child.recv() => self.reap(),
+                _ = signals.hangup.recv() => self.reload(),
+                _ = signals.terminate.recv() => self.stop(),
+                _ = signals.interrupt.recv() => self.stop(),
+                _ = alive.tick(), if watchdog.is_some() => notify::alive(),
+                () = tokio::time::sleep_until(next) => self.on_time(),
+            }
+        }
+        Ok(self.code.unwrap_or(0))
+    }
+
+    fn heed(&mut self, event: Event) {
+        match event {
+            Event::Said { process, message, payload, descriptors } => match message {
+                FromWorker::Ready => self.on_ready(process),
+                FromWorker::Failed { text, code } => self.on_failed(process, &text, code),
+                FromWorker::HandOver { role, identity } => {
+                    self.hand_over(process, &role, identity, &payload, descriptors);
+                }
+                FromWorker::Idle { received } => self.on_idle(process, received),
+            },
+            Event::Garbage { process, problem } => {
+                if let Some(process) = self.processes.get_mut(&process) {
+                    let (role, pid) = (&process.role, process.pid);
+                    tracing::error!(target: "mail", "{role} pid {pid}: {problem}: killed");
+                    process.kill();
+                }
+            }
+        }
+    }
+
+    fn on_ready(&mut self, id: u64) {
+        if let Some(process) = self.processes.get_mut(&id)
+            && process.phase == Phase::Starting
+        {
+            process.phase = Phase::Ready;
+        }
+        self.commit_when_ready();
+        self.push_state();
+    }
+
+    fn on_failed(&mut self, id: u64, text: &str, code: u8) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        tracing::error!(target: "mail", "{}: {text}", process.role);
+        process.failed = Some(code);
+    }
+
+    /// An on-demand worker that has everything we sent it, and nothing to do.
+    fn on_idle(&mut self, id: u64, received: u64) {
+        if let Some(process) = self.processes.get_mut(&id)
+            && process.uid.is_some()
+            && process.sent == received
+        {
+            process.finish(false, Duration::from_secs(5));
+        }
+    }
+
+    /// Passes what one worker hands over to the worker of that user.
+    fn hand_over(
+        &mut self,
+        from: u64,
+        role: &str,
+        identity: Identity,
+        payload: &[u8],
+        descriptors: Vec<OwnedFd>,
+    ) {
+        let from = self.processes.get(&from).map_or(String::new(), |from| from.role.clone());
+        match self.worker_for(role, &identity) {
+            Ok(process) => {
+                process.sent += 1;
+                let delivered = process.send(&ToWorker::HandOver(identity), payload, descriptors);
+                if let Err(error) = delivered {
+                    tracing::error!(target: "mail", "{role}: hand-over from {from} lost: {error}");
+                }
+            }
+            Err(problem) => {
+                let (uid, gid) = (identity.uid, identity.gid);
+                tracing::error!(target: "mail", "{role}: hand-over from {from} for uid {uid}, gid {gid} refused: {problem}");
+            }
+        }
+    }
+
+    fn worker_for(&mut self, name: &str, identity: &Identity) -> Result<&mut Process, String> {
+        let plan = &self.generation.plan;
+        let role = plan.roles.iter().find(|role| role.name == name);
+        let role = role.ok_or_else(|| "there is no such role".to_owned())?.clone();
+        let Processes::OnDemand { max, .. } = role.processes else {
+            return Err("its workers are not started on demand".to_owned());
+        };
+        users::check(&plan.users, identity)?;
+        let number = self.generation.number;
+        let fits = |process: &Process| {
+            process.role == name
+                && process.uid == Some(identity.uid)
+                && process.generation == number
+                && matches!(process.phase, Phase::Starting | Phase::Ready)
+        };
+        let found = self.processes.iter().find(|(_, process)| fits(process)).map(|(id, _)| *id);
+        let id = match found {
+            Some(id) => id,
+            None => {
+                let alive = self.processes.values().filter(|process| process.role == name).count();
+                if self.stopping || alive >= max {
+                    return Err(format!("{alive} workers are running, and no more are allowed"));
+                }
+                self.spawn(&role, number, Some(identity)).map_err(|error| error.to_string())?
+            }
+        };
+        self.processes.get_mut(&id).ok_or_else(|| "it has gone".to_owned())
+    }
+
+    /// Collects the workers that have ended.
+    fn reap(&mut self) {
+        let mut ended = Vec::new();
+        for (id, process) in &mut self.processes {
+            if let Ok(Some(status)) = process.child.try_wait() {
+                ended.push((*id, status));
+            }
+        }
+        for (id, status) in ended {
+            if let Some(process) = self.processes.remove(&id) {
+                self.on_exit(id, &process, status);
+            }
+        }
+        self.tell_alone();
+        self.push_state();
+    }
+
+    fn on_exit(&mut self, id: u64, process: &Process, status: ExitStatus) {
+        let finishing = matches!(process.phase, Phase::Finishing { .. });
+        if !status.success() && !process.killed {
+            let (name, role, pid) = (D::NAME, &process.role, process.pid);
+            match status.signal() {
+                Some(signal) => {
+                    tracing::warn!(target: "mail", "warning: process {name} {role} pid {pid} killed by signal {signal}");
+                }
+                None if process.failed.is_none() => {
+                    let code = status.code().unwrap_or(-1);
+                    tracing::warn!(target: "mail", "warning: process {name} {role} pid {pid} exit status {code}");
+                }
+                None => {}
+            }
+        }
+        if self.candidate.as_ref().is_some_and(|candidate| candidate.waits_for(id)) {
+            let code = process.failed.unwrap_or(exit::TEMPORARY);
+            return self.abandon(&format!("{} did not start", process.role), code);
+        }
+        let current = process.generation == self.generation.number;
+        if current && !finishing && process.uid.is_none() && !self.stopping && self.code.is_none() {
+            self.restart_later(process);
+        }
+    }
+
+    /// At once for a worker that had run well; ever later for one that keeps dying.
+    fn restart_later(&mut self, process: &Process) {
+        let deaths = self.deaths.entry(process.role.clone()).or_default();
+        *deaths = if process.started.elapsed() >= HEALTHY { 0 } else { *deaths + 1 };
+        let wait = match *deaths {
+            0 | 1 => Duration::ZERO,
+            more => Duration::from_millis(50 << more.min(10)).min(LONGEST_BACKOFF),
+        };
+        if wait > Duration::from_secs(1) {
+            tracing::warn!(target: "mail", "warning: {}: bad command startup -- throttling", process.role);
+        }
+        self.restarts.push((Instant::now() + wait, process.role.clone()));
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let finishing = self.processes.values().filter_map(|process| match process.phase {
+            Phase::Finishing { until } if !process.killed => Some(until + MERCY),
+            Phase::Starting if !process.killed => Some(process.started + START_LIMIT),
+            _ => None,
+        });
+        let restarts = self.restarts.iter().map(|(at, _)| *at);
+        finishing.chain(restarts).fold(self.generation.next_look, Instant::min)
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        for process in self.processes.values_mut() {
+            let late = match process.phase {
+                Phase::Finishing { until } => now >= until + MERCY,
+                Phase::Starting => now >= process.started + START_LIMIT,
+                Phase::Ready => false,
+            };
+            if late && !process.killed {
+                let (role, pid) = (&process.role, process.pid);
+                tracing::warn!(target: "mail", "warning: process {} {role} pid {pid} does not end: killed", D::NAME);
+                process.kill();
+            }
+        }
+        let due: Vec<String> =
+            self.restarts.extract_if(.., |(at, _)| *at <= now).map(|(_, role)| role).collect();
+        for name in due {
+            let role = self.generation.plan.roles.iter().find(|role| role.name == name).cloned();
+            let Some(role) = role.filter(|_| !self.stopping) else { continue };
+            if let Err(error) = self.spawn(&role, self.generation.number, None) {
+                tracing::error!(target: "mail", "cannot start {name}: {error}");
+                self.restarts.push((now + LONGEST_BACKOFF, name));
+            }
+        }
+        if now >= self.generation.next_look {
+            self.look_for_changes();
+        }
+    }
+
+    /// The first time: everybody finishes; the second time: at once.
+    fn stop(&mut self) {
+        notify::stopping();
+        let again = std::mem::replace(&mut self.stopping, true);
+        self.candidate = None;
+        self.restarts.clear();
+        for process in self.processes.values_mut() {
+            match again {
+                true => process.kill(),
+                false => process.finish(true, self.generation.plan.grace.stop),
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! From one generation to the next: the new one is started beside the old one, and only when all its
+//! workers are ready does the old one finish. Whatever goes wrong before leaves the old one as it was.
+
+use std::collections::BTreeSet;
+
+use super::generation::Generation;
+use super::process::Phase;
+use super::{Supervisor, report};
+use crate::{Daemon, Plan, Problems, Processes, control, descriptors, exit, notify};
+
+/// A generation whose workers are starting.
+pub(super) struct Candidate {
+    pub generation: Generation,
+    processes: BTreeSet<u64>,
+}
+
+impl Candidate {
+    pub fn waits_for(&self, process: u64) -> bool {
+        self.processes.contains(&process)
+    }
+}
+
+impl<D: Daemon> Supervisor<D> {
+    /// SIGHUP, or a change of a watched file: reads everything anew.
+    pub(super) fn reload(&mut self) {
+        if self.stopping || self.code.is_some() {
+            return;
+        }
+        notify::reloading();
+        tracing::info!(target: "mail", "reload -- version {}", env!("CARGO_PKG_VERSION"));
+        if self.candidate.is_some() {
+            self.drop_candidate();
+        }
+        match D::plan(&self.args) {
+            Ok(plan) if !plan.problems.has_errors() => self.begin(plan),
+            Ok(Plan { problems, .. }) | Err(problems) => self.refuse(problems, exit::CONFIGURATION),
+        }
+    }
+
+    /// Prepares a generation and starts its workers.
+    pub(super) fn begin(&mut self, plan: Plan) {
+        report(&plan.problems);
+        self.last_problems = plan.problems.clone();
+        let number = self.next_generation;
+        self.next_generation += 1;
+        let generation = match Generation::prepare(number, plan, &self.generation) {
+            Ok(generation) => generation,
+            Err(problems) => return self.refuse(problems, exit::CONFIGURATION),
+        };
+        if let Err(error) = self.make_links(&generation) {
+            let mut problems = Problems::default();
+            problems.error(None, format!("cannot make links: {error}"));
+            return self.refuse(problems, exit::SYSTEM);
+        }
+        let roles = generation.plan.roles.clone();
+        self.candidate = Some(Candidate { generation, processes: BTreeSet::new() });
+        for role in roles {
+            let Processes::Fixed(count) = role.processes else { continue };
+            for _ in 0..count {
+                match self.spawn(&role, number, None) {
+                    Ok(id) => {
+                        if let Some(candidate) = &mut self.candidate {
+                            candidate.processes.insert(id);
+                        }
+                    }
+                    Err(error) => {
+                        return self.abandon(
+                            &format!("cannot start {}: {error}", role.name),
+                            exit::SYSTEM,
+                        );
+                    }
+                }
+            }
+        }
+        self.commit_when_ready();
+    }
+
+    fn make_links(&mut self, generation: &Generation) -> std::io::Result<()> {
+        for link in &generation.plan.links {
+            if !self.links.contains_key(&link.name) {
+                self.links.insert(link.name.clone(), descriptors::pair()?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the candidate the current generation as soon as all its workers are ready.
+    pub(super) fn commit_when_ready(&mut self) {
+        let ready = |candidate: &Candidate| {
+            candidate.processes.iter().all(|id| {
+                self.processes.get(id).is_some_and(|process| process.phase == Phase::Ready)
+            })
+        };
+        if !self.candidate.as_ref().is_some_and(ready) {
+            return;
+        }
+        let Some(Candidate { mut generation, .. }) = self.candidate.take() else { return };
+        generation.succeed(&mut self.generation);
+        let grace = generation.plan.grace.clone();
+        self.generation = generation;
+        let current = self.generation.number;
+        self.restarts.clear();
+        self.deaths.clear();
+        for process in self.processes.values_mut() {
+            if process.generation < current {
+                process.finish(false, grace.reload);
+            }
+        }
+        self.end_oldest(grace.generations);
+        self.links
+            .retain(|name, _| self.generation.plan.links.iter().any(|link| link.name == *name));
+        let status = format!("generation {current}, {} workers", self.processes.len());
+        tracing::info!(target: "mail", "{} {} ready: {status}", D::NAME, env!("CARGO_PKG_VERSION"));
+        notify::ready(&status);
+        self.push_state();
+    }
+
+    /// Of too many old generations the oldest ends at once.
+    fn end_oldest(&mut self, most: usize) {
+        let current = self.generation.number;
+        let old: BTreeSet<u64> =
+            self.processes.values().map(|process| process.generation).collect();
+        let old: Vec<u64> = old.into_iter().filter(|generation| *generation < current).collect();
+        let excess = old.len().saturating_sub(most);
+        for process in self.processes.values_mut() {
+            if old.iter().take(excess).any(|generation| process.generation == *generation) {
+                process.finish(true, self.generation.plan.grace.stop);
+            }
+        }
+    }
+
+    /// The candidate cannot run; its workers go, the old generation stays.
+    pub(super) fn abandon(&mut self, why: &str, code: u8) {
+        self.drop_candidate();
+        let mut problems = Problems::default();
+        problems.error(None, why);
+        self.refuse(problems, code);
+    }
+
+    fn drop_candidate(&mut self) {
+        let Some(candidate) = self.candidate.take() else { return };
+        for id in &candidate.processes {
+            if let Some(process) = self.processes.get_mut(id) {
+                process.kill();
+            }
+        }
+    }
+
+    /// Says why there is no new generation. Without an old one the daemon ends.
+    fn refuse(&mut self, problems: Problems, code: u8) {
+        report(&problems);
+        self.last_problems = problems;
+        if self.generation.number == 0 {
+            self.code = Some(code);
+            return;
+        }
+        tracing::error!(target: "mail", "reload refused: generation {} goes on", self.generation.number);
+        let status = format!("generation {}; the last reload was refused", self.generation.number);
+        notify::ready(&status);
+        self.push_state();
+    }
+
+    /// The control worker shows what we are; nobody asks us.
+    pub(super) fn push_state(&self) {
+        let mut controls =
+            self.processes.values().filter(|process| process.role == control::ROLE).peekable();
+        if controls.peek().is_none() {
+            return;
+        }
+        let Ok(state) = serde_json::to_vec(&self.state()) else { return };
+        for process in controls {
+            if let Ok(memory) = descriptors::memory("state", &state) {
+                let _ = process.send(&crate::handover::ToWorker::State, &[], vec![memory]);
+            }
+        }
+    }
+}
