@@ -68,15 +68,17 @@ impl Daemon for Echo {
     fn plan(args: &Args) -> Result<Plan, Problems> {
         let mut problems = Problems::default();
         let path = args.config_or("echo.conf");
-        let config: Option<Config> = std::fs::read(&path)
-            .map_err(|error| problems.error(Place::file(&path), error.to_string()))
-            .ok()
-            .and_then(|text| {
-                let place = |line| Place::new(&path, line);
-                serde_json::from_slice(&text)
-                    .map_err(|error| problems.error(place(error.line()), error.to_string()))
-                    .ok()
+        let text = std::fs::read(&path);
+        let text = text.inspect_err(|error| {
+            problems.error(Place::file(&path), error.to_string());
+        });
+        let config = text.ok().and_then(|text| {
+            let config = serde_json::from_slice::<Config>(&text);
+            let config = config.inspect_err(|error| {
+                problems.error(Place::new(&path, error.line()), error.to_string());
             });
+            config.ok()
+        });
         let Some(config) = config else { return Err(problems) };
         if config.greeting.is_empty() {
             problems.warning(Place::file(&path), "an empty greeting confuses clients");

@@ -131,7 +131,9 @@ fn add_control(plan: &mut Plan, problems: &mut Problems) {
     if privileges::is_root() {
         match Account::named("theoris").or_else(|_| Account::named("nobody")) {
             Ok(account) => role.account = Some(account),
-            Err(problem) => problems.error(None, format!("control worker: {problem}")),
+            Err(problem) => {
+                problems.error(None, format!("control worker: {problem}"));
+            }
         }
     }
     plan.roles.push(role.with_settings(&nix::unistd::geteuid().as_raw()));
@@ -188,7 +190,9 @@ fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec
                     Ok(descriptor) => {
                         sockets.push(Socket { name: listen.name.clone(), at: None, descriptor });
                     }
-                    Err(error) => problems.error(None, format!("{}: {error}", listen.name)),
+                    Err(error) => {
+                        problems.error(None, format!("{}: {error}", listen.name));
+                    }
                 }
             }
             continue;
