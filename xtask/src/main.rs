@@ -3,6 +3,7 @@
 
 mod checks;
 mod ci;
+mod demo;
 mod edges;
 mod peers;
 mod run;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
+  demo [--once]       the daemons on a sample configuration, one message through all of them
   test [SUITE…]       every suite, or these: unit, or a module of tests/src (seams, compliance, …)
   ci                  all that a change must pass
   edges               which crate may use which
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
+        ["demo", words @ ..] => demo::run(words),
         ["test", suites @ ..] => test::run(suites),
         ["ci"] => ci::run(),
         ["edges"] => edges::check(),

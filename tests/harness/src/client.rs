@@ -1,31 +1,92 @@
-//! A bare client for line protocols: sends lines, reads replies, shows both when a test stops.
+//! A bare client for line protocols, with TLS: sends lines, reads replies, shows both when a test stops.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::log::PATIENCE;
 
 /// One connection, with everything said on it so far.
 pub struct Client {
-    reader: BufReader<Box<dyn Read + Send>>,
-    writer: Box<dyn Write + Send>,
+    stream: BufReader<Transport>,
     pub transcript: String,
 }
 
+enum Transport {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Transport {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.flush(),
+            Self::Unix(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// Trusts the certificates of this PEM file and nothing else. Make it once: it is not cheap.
+#[track_caller]
+pub fn trust(ca: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    Arc::new(versions.with_root_certificates(roots).with_no_client_auth())
+}
+
 impl Client {
-    #[track_caller]
-    pub fn tcp(port: u16) -> Self {
+    fn over(stream: Transport) -> Self {
+        Self { stream: BufReader::new(stream), transcript: String::new() }
+    }
+
+    fn connect(port: u16) -> TcpStream {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let reader = stream.try_clone().unwrap();
-        Self {
-            reader: BufReader::new(Box::new(reader)),
-            writer: Box::new(stream),
-            transcript: String::new(),
-        }
+        stream
+    }
+
+    #[track_caller]
+    pub fn tcp(port: u16) -> Self {
+        Self::over(Transport::Tcp(Self::connect(port)))
+    }
+
+    /// TLS from the first byte, to the host name `host`.
+    #[track_caller]
+    pub fn tls(port: u16, host: &str, trust: &Arc<ClientConfig>) -> Self {
+        Self::over(Transport::Tls(Box::new(handshake(Self::connect(port), host, trust))))
     }
 
     #[track_caller]
@@ -33,19 +94,26 @@ impl Client {
         let stream =
             UnixStream::connect(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let reader = stream.try_clone().unwrap();
-        Self {
-            reader: BufReader::new(Box::new(reader)),
-            writer: Box::new(stream),
-            transcript: String::new(),
-        }
+        Self::over(Transport::Unix(stream))
+    }
+
+    /// TLS from here on, after STARTTLS or STLS was answered.
+    #[track_caller]
+    pub fn start_tls(self, host: &str, trust: &Arc<ClientConfig>) -> Self {
+        let Transport::Tcp(stream) = self.stream.into_inner() else {
+            panic!("TLS needs a plain TCP connection")
+        };
+        let transcript = format!("{}-- TLS\n", self.transcript);
+        let stream = BufReader::new(Transport::Tls(Box::new(handshake(stream, host, trust))));
+        Self { stream, transcript }
     }
 
     /// Sends bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.transcript.push_str(&format!("C: {}\n", bytes.escape_ascii()));
-        self.writer.write_all(bytes).unwrap();
-        self.writer.flush().unwrap();
+        let stream = self.stream.get_mut();
+        stream.write_all(bytes).unwrap();
+        stream.flush().unwrap();
     }
 
     /// Sends a line with CRLF.
@@ -57,7 +125,7 @@ impl Client {
     #[track_caller]
     pub fn line(&mut self) -> String {
         let mut line = Vec::new();
-        if let Err(error) = self.reader.read_until(b'\n', &mut line) {
+        if let Err(error) = self.stream.read_until(b'\n', &mut line) {
             panic!("no line: {error}; so far:\n{}", self.transcript);
         }
         let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
@@ -69,7 +137,7 @@ impl Client {
     #[track_caller]
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
-        if let Err(error) = self.reader.read_exact(&mut bytes) {
+        if let Err(error) = self.stream.read_exact(&mut bytes) {
             panic!("no {length} bytes: {error}; so far:\n{}", self.transcript);
         }
         bytes
@@ -114,4 +182,16 @@ impl Client {
             }
         }
     }
+}
+
+#[track_caller]
+fn handshake(
+    mut stream: TcpStream,
+    host: &str,
+    trust: &Arc<ClientConfig>,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let mut connection = ClientConnection::new(Arc::clone(trust), name).unwrap();
+    connection.complete_io(&mut stream).unwrap_or_else(|error| panic!("TLS to {host}: {error}"));
+    StreamOwned::new(connection, stream)
 }

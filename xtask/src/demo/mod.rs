@@ -1,0 +1,144 @@
+//! `cargo xtask demo`: the daemons on the sample `guide`, one message through all of them, and settings for a mail program.
+//!
+//! Needs Rust and a C compiler. Everything happens below one private directory, on loopback, as an ordinary user;
+//! root becomes a uid that nobody has before anything of the demo runs.
+
+mod journey;
+mod read;
+mod user;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use harness::site::{DAEMONS, Site};
+use harness::{Daemon, Scratch};
+
+use crate::run::{Done, cargo, must, release_directory, root};
+
+const USAGE: &str = "cargo xtask demo [--once]: --once ends after the check, its exit status tells";
+
+/// What the demo was asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    once: bool,
+    /// Set in the child that an ordinary uid runs: where programs, samples and state are.
+    inside: Option<PathBuf>,
+}
+
+impl Options {
+    /// # Errors
+    ///
+    /// The usage, for a word that is not known.
+    pub fn read(words: &[&str]) -> Result<Self, String> {
+        let mut options = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match *word {
+                "--once" => options.once = true,
+                "--inside" => options.inside = words.next().map(PathBuf::from),
+                _ => return Err(USAGE.to_owned()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Builds, then runs the demo, as an ordinary user.
+pub fn run(words: &[&str]) -> Done {
+    let options = Options::read(words)?;
+    if let Some(directory) = &options.inside {
+        return perform(&directory.join("etc"), &directory.join("state"), &options);
+    }
+    let start = Instant::now();
+    println!("building the daemons (the first time takes some minutes)");
+    must(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
+    println!("built in {} s", start.elapsed().as_secs());
+    let scratch = Scratch::new();
+    if nix::unistd::geteuid().is_root() {
+        return user::run_as_nobody(
+            &release_directory(),
+            &root().join("etc"),
+            scratch.path(),
+            options.once,
+        );
+    }
+    perform(&root().join("etc"), &scratch.directory("state"), &options)
+}
+
+/// Starts the daemons, sends a message through them and shows what became of it.
+fn perform(samples: &Path, state: &Path, options: &Options) -> Done {
+    let end = stop_on_signals()?;
+    println!("laying out etc/guide below {}", state.display());
+    let site = Site::render_on(&samples.join("guide"), state, preferred_port);
+    let mut daemons: Vec<Daemon> = Vec::new();
+    for name in DAEMONS {
+        daemons.push(site.start(name));
+        println!("started {name}");
+    }
+    let sent = journey::submit(&site);
+    journey::show(&site, &sent);
+    read::by_imap(&site, &sent)?;
+    read::by_pop3(&site, &sent)?;
+    println!(
+        "\nOK: submitted with STARTTLS and AUTH, queued, delivered to a Maildir, read by IMAP and POP3."
+    );
+    if !options.once {
+        settings(&site);
+        while !end.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        println!("\nstopping");
+    }
+    for mut daemon in daemons.into_iter().rev() {
+        daemon.stop();
+    }
+    Ok(())
+}
+
+/// The standard port plus 2000 where it is free: 2587 is easier to type than 27311.
+fn preferred_port(standard: u16) -> u16 {
+    let wished = if standard == 25 { 2525 } else { 2000 + standard };
+    match std::net::TcpListener::bind(("127.0.0.1", wished)) {
+        Ok(_) => wished,
+        Err(_) => harness::ports::free(),
+    }
+}
+
+fn settings(site: &Site) {
+    println!(
+        "\n\
+         To try it with a mail program (Thunderbird: configure manually), as long as this runs:\n\
+         \n\
+         \x20 address    user1@example.com          password  secret\n\
+         \x20 IMAP       127.0.0.1 port {}         SSL/TLS, normal password, user name user1@example.com\n\
+         \x20 POP3       127.0.0.1 port {}         SSL/TLS\n\
+         \x20 outgoing   127.0.0.1 port {}         STARTTLS, normal password (or port {} with SSL/TLS)\n\
+         \x20 authority  {}\n\
+         \n\
+         Others with the same password: user2@example.com admin@example.com info@example.org admin@example.net\n\
+         The daemons' files: {}\n\
+         Ctrl-C ends it and takes everything away.",
+        site.port("imaps"),
+        site.port("pop3s"),
+        site.port("submission"),
+        site.port("smtps"),
+        site.ca.display(),
+        site.root().display(),
+    );
+}
+
+/// A flag that SIGINT and SIGTERM raise.
+fn stop_on_signals() -> Result<&'static AtomicBool, String> {
+    static END: AtomicBool = AtomicBool::new(false);
+    use nix::sys::signal::{SigSet, Signal};
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().map_err(|error| format!("signals: {error}"))?;
+    std::thread::spawn(move || {
+        let _ = signals.wait();
+        END.store(true, Ordering::Relaxed);
+    });
+    Ok(&END)
+}
