@@ -2,4 +2,10 @@
 //! rewrites what it was not asked to.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod content;
+pub mod date;
+pub mod header;
+pub mod mime;
+pub mod parameters;
+pub mod text;
