@@ -1,5 +1,6 @@
 //! Lists of domains such as `mydestination`: names, files, tables, and `!` in front of any of them.
 
+use config::postfix::{self, Match};
 use serde::{Deserialize, Serialize};
 
 use crate::tables::{Key, LookupError, TableName, Tables, split_list};
@@ -34,23 +35,34 @@ enum What {
     Table(TableName),
 }
 
-/// Files that name files that name files…
-const DEEPEST: usize = 10;
-
 impl DomainList {
-    /// Reads a setting's value. `read` gives the content of a `/file` in it.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with a file or with the value, for the problem at the setting's place.
-    pub fn parse(
-        setting: &str,
-        subdomains: Subdomains,
-        read: &dyn Fn(&str) -> Result<String, String>,
-    ) -> Result<Self, String> {
-        let mut patterns = Vec::new();
-        collect(setting, true, read, 0, &mut patterns)?;
-        Ok(Self { patterns, subdomains })
+    /// From a setting's value, its files already read ([`config::postfix::with_files`]).
+    #[must_use]
+    pub fn new(list: Vec<Match>, subdomains: Subdomains) -> Self {
+        let patterns = list.into_iter().map(|item| Pattern {
+            wanted: !item.negated,
+            what: match item.pattern {
+                postfix::Pattern::Table(table) => What::Table(TableName::new(table.to_string())),
+                postfix::Pattern::Text(name) => What::Name(name),
+                postfix::Pattern::Network(network) => What::Name(network.to_string()),
+                postfix::Pattern::File(path) => What::Name(path.to_string_lossy().into_owned()),
+            },
+        });
+        Self { patterns: patterns.collect(), subdomains }
+    }
+
+    /// From the text of a list without files.
+    #[must_use]
+    pub fn parse(list: &str, subdomains: Subdomains) -> Self {
+        let patterns = split_list(list).into_iter().map(|item| {
+            let bare = item.trim_start_matches('!');
+            let what = match bare.contains(':') && !bare.starts_with('[') {
+                true => What::Table(TableName::new(bare)),
+                false => What::Name(bare.to_owned()),
+            };
+            Pattern { wanted: (item.len() - bare.len()) % 2 == 0, what }
+        });
+        Self { patterns: patterns.collect(), subdomains }
     }
 
     /// The tables in the list, to be opened.
@@ -125,41 +137,6 @@ pub fn parents(domain: &str, subdomains: Subdomains) -> impl Iterator<Item = &st
         .filter(|parent| !parent.is_empty())
 }
 
-fn collect(
-    list: &str,
-    wanted: bool,
-    read: &dyn Fn(&str) -> Result<String, String>,
-    depth: usize,
-    patterns: &mut Vec<Pattern>,
-) -> Result<(), String> {
-    if depth > DEEPEST {
-        return Err("files name each other too deep".to_owned());
-    }
-    for item in split_list(list) {
-        let bare = item.trim_start_matches('!');
-        let wanted = wanted == ((item.len() - bare.len()) % 2 == 0);
-        if bare.is_empty() {
-            return Err("no pattern after '!'".to_owned());
-        }
-        if bare.starts_with('/') {
-            let text: String = read(bare)?
-                .lines()
-                .filter(|line| !line.trim_start().starts_with('#'))
-                .map(|line| format!("{line}\n"))
-                .collect();
-            collect(&text, wanted, read, depth + 1, patterns)?;
-            continue;
-        }
-        let is_table = bare.contains(':') && !bare.starts_with('[');
-        let what = match is_table {
-            true => What::Table(TableName::new(bare)),
-            false => What::Name(bare.to_owned()),
-        };
-        patterns.push(Pattern { wanted, what });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::{DomainList, Subdomains, parents};
@@ -167,10 +144,6 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_fitting_pattern_decides() {
-        let read = |path: &str| match path {
-            "/list" => Ok("# ours\nfile.test\n!not.file.test x.test\n".to_owned()),
-            other => Err(format!("open {other}: No such file or directory")),
-        };
         let tables = Memory::default().with("hash:/d", &[("t.test", "x")]);
         for (list, style, domain, held) in [
             ("a.test, b.test", Subdomains::No, "B.test", true),
@@ -180,23 +153,15 @@ mod tests {
             (".a.test", Subdomains::WithDot, "sub.a.test", true),
             (".a.test", Subdomains::WithDot, "a.test", false),
             ("!no.a.test a.test", Subdomains::WithParent, "no.a.test", false),
-            ("/list", Subdomains::No, "file.test", true),
-            ("!/list a.test x.test", Subdomains::No, "x.test", false),
             ("hash:/d", Subdomains::No, "t.test", true),
             ("hash:/d", Subdomains::No, "s.t.test", false),
             ("hash:/d", Subdomains::WithParent, "s.t.test", true),
         ] {
-            let list = DomainList::parse(list, style, &read).unwrap();
+            let list = DomainList::parse(list, style);
             assert_eq!(list.holds(&tables, domain).await, Ok(held), "{list:?} {domain}");
         }
-        assert!(DomainList::parse("/other", Subdomains::No, &read).is_err());
-        assert!(
-            DomainList::parse("hash:/gone", Subdomains::No, &read)
-                .unwrap()
-                .holds(&tables, "a")
-                .await
-                .is_err()
-        );
+        let gone = DomainList::parse("hash:/gone", Subdomains::No);
+        assert!(gone.holds(&tables, "a").await.is_err());
     }
 
     #[test]

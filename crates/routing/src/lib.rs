@@ -8,6 +8,7 @@ pub mod domains;
 pub mod expand;
 mod keys;
 pub mod known;
+mod read;
 pub mod resolve;
 pub mod rewrite;
 pub mod settings;

@@ -9,7 +9,7 @@ use crate::testing::Memory;
 use crate::{Known, rewrite};
 
 fn list(text: &str, subdomains: Subdomains) -> DomainList {
-    DomainList::parse(text, subdomains, &|path| Err(path.to_owned())).unwrap()
+    DomainList::parse(text, subdomains)
 }
 
 fn transports() -> Transports {
