@@ -1,6 +1,7 @@
 //! `cargo xtask`: the demo, the tests and the checks of this repository.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod checks;
 mod ci;
 mod demo;
@@ -17,6 +18,7 @@ usage: cargo xtask COMMAND
   demo [--once]       the daemons on a sample configuration, one message through all of them
   test [SUITE…]       every suite, or these: unit, or a module of tests/src (seams, compliance, …)
   ci                  all that a change must pass
+  bench NAME [--json] ours beside the originals: smtp-in
   edges               which crate may use which
   samples             `--check` of every daemon on the samples in etc/
 ";
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         ["demo", words @ ..] => demo::run(words),
         ["test", suites @ ..] => test::run(suites),
         ["ci"] => ci::run(),
+        ["bench", words @ ..] => bench::run(words),
         ["edges"] => edges::check(),
         ["samples"] => samples::check(),
         _ => {
