@@ -1,8 +1,12 @@
 //! Asynchronous clients of the seams: auth and userdb, cleanup, rewrite, bounce, defer, trace, LMTP.
 #![forbid(unsafe_code)]
 
+pub mod attributes;
 pub mod auth;
+pub mod bounce;
 mod mux;
+pub mod rewrite;
 #[cfg(test)]
 mod testing;
+pub mod trigger;
 pub mod userdb;
