@@ -27,6 +27,9 @@ pub trait Files {
     /// The system's.
     fn list(&self, directory: &Path) -> io::Result<Vec<OsString>>;
 
+    /// Whether the path names something that is not a directory.
+    fn is_file(&self, path: &Path) -> bool;
+
     /// gethostname(2).
     fn host_name(&self) -> String;
 
@@ -62,6 +65,10 @@ impl Files for Disk {
         }
         names.sort();
         Ok(names)
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|found| !found.is_dir())
     }
 
     fn host_name(&self) -> String {
@@ -125,6 +132,10 @@ impl Files for Memory {
         let mut names: Vec<_> = self.files.keys().filter_map(inside).collect();
         names.dedup();
         if names.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(names) }
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
     }
 
     fn host_name(&self) -> String {

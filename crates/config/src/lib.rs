@@ -7,6 +7,7 @@
 //! a setting that we do not obey has no constant, so no daemon can read it by mistake.
 #![forbid(unsafe_code)]
 
+pub mod dovecot;
 pub mod files;
 pub mod postfix;
 pub mod problem;

@@ -1,0 +1,194 @@
+//! Names and values of every block against the register.
+
+use super::kind;
+use super::names::FACTS;
+use super::tree::{Section, Value};
+use crate::register::{Fact, Ignored, Mark, find};
+use crate::suggest::nearest;
+use crate::{Place, Problems};
+
+/// Blocks that only choose when their settings count.
+const FILTERS: &[&str] = &["protocol", "local", "local_name", "remote"];
+/// The blocks of each kind of block; the filters may hold what the whole file may.
+const BLOCKS: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "service",
+            "namespace",
+            "passdb",
+            "userdb",
+            "plugin",
+            "dict",
+            "metric",
+            "event_exporter",
+            "mailbox",
+        ],
+    ),
+    ("service/", &["unix_listener", "fifo_listener", "inet_listener"]),
+    ("namespace/", &["mailbox"]),
+];
+/// Blocks whose settings may have any name.
+const OF_ANY_NAME: &[&str] = &["dict/", "metric/", "event_exporter/"];
+
+/// Reports every unknown name and every value that cannot be read.
+pub fn names_and_values(root: &Section, problems: &mut Problems) {
+    if let Some(version) = root.value("dovecot_config_version") {
+        problems
+            .error(
+                version.at.clone(),
+                "this file is in the language of Dovecot 2.4, which Theoris does not read yet",
+            )
+            .instead("keep this host's Dovecot services with Dovecot for now");
+        return;
+    }
+    visit(
+        root,
+        "",
+        &mut |path, section, problems| check_section(path, section, problems),
+        problems,
+    );
+}
+
+/// See [`super::Config::report_unsupported`].
+pub fn report_unsupported(root: &Section, readers: &[&str], problems: &mut Problems) {
+    let mut report = |path: &str, section: &Section, problems: &mut Problems| {
+        for (name, value) in &section.settings {
+            let full = format!("{path}{name}");
+            if let Some(fact) = fact_of(&full)
+                && fact.mark == Mark::Unsupported
+                && readers.iter().any(|reader| fact.is_read_by(reader))
+                && !same(&value.text, fact.default)
+            {
+                report_one(name, fact, &value.at, problems);
+            }
+        }
+    };
+    visit(root, "", &mut report, problems);
+}
+
+fn report_one(name: &str, fact: &Fact, at: &Place, problems: &mut Problems) {
+    let what = format!("{name}: {}", fact.sentence);
+    match fact.ignored {
+        Ignored::Tell => {
+            problems.warning(at.clone(), what);
+        }
+        Ignored::Refuse => problems
+            .error(at.clone(), what)
+            .instead("remove the line, or keep this service with Dovecot for now"),
+    }
+}
+
+fn same(left: &str, right: &str) -> bool {
+    let letters =
+        |text: &str| text.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
+    letters(left) == letters(right)
+}
+
+/// Calls `look` with each block and the start of its settings' names in the register (`service/unix_listener/`).
+fn visit(
+    section: &Section,
+    path: &str,
+    look: &mut dyn FnMut(&str, &Section, &mut Problems),
+    problems: &mut Problems,
+) {
+    look(path, section, problems);
+    for inner in &section.sections {
+        let kind = inner.kind.as_str();
+        if path.is_empty() && FILTERS.contains(&kind) {
+            visit(inner, path, look, problems);
+        } else {
+            visit(inner, &format!("{path}{kind}/"), look, problems);
+        }
+    }
+}
+
+fn check_section(path: &str, section: &Section, problems: &mut Problems) {
+    for inner in &section.sections {
+        check_block(path, inner, problems);
+    }
+    if OF_ANY_NAME.contains(&path) {
+        return;
+    }
+    for (name, value) in &section.settings {
+        check_setting(path, name, value, problems);
+    }
+}
+
+fn check_block(path: &str, block: &Section, problems: &mut Problems) {
+    let kind = block.kind.as_str();
+    let known =
+        BLOCKS.iter().find(|(parent, _)| *parent == path).map_or(&[][..], |(_, kinds)| kinds);
+    let filter = path.is_empty() && FILTERS.contains(&kind);
+    if !filter && !known.contains(&kind) {
+        if BLOCKS.iter().any(|(parent, _)| *parent == path) || path.is_empty() {
+            let meant = nearest(kind, known.iter().chain(FILTERS).copied());
+            let what = format!("unknown block \"{kind}\"");
+            problems.error(block.at.clone(), what).instead(
+                meant.map_or("remove it".to_owned(), |meant| format!("did you mean {meant}?")),
+            );
+        }
+        return;
+    }
+    let needs_name = filter
+        || matches!(
+            kind,
+            "service" | "unix_listener" | "fifo_listener" | "inet_listener" | "mailbox"
+        );
+    if needs_name && block.name.is_none() {
+        problems
+            .error(block.at.clone(), format!("a {kind} block needs a name"))
+            .instead(format!("write: {kind} NAME {{"));
+    }
+    if let ("local" | "remote", Some(name)) = (kind, &block.name)
+        && super::view::parse_network(name).is_none()
+    {
+        problems
+            .error(block.at.clone(), format!("{kind}: \"{name}\" is no network"))
+            .instead("write address/prefix-length");
+    }
+}
+
+fn check_setting(path: &str, name: &str, value: &Value, problems: &mut Problems) {
+    let full = format!("{path}{name}");
+    let Some(fact) = fact_of(&full) else { return unknown(path, name, &value.at, problems) };
+    if fact.since == "2.4" {
+        let what =
+            format!("{name} belongs to Dovecot 2.4, and this file is in the language of 2.3");
+        problems.error(value.at.clone(), what).instead("write the 2.3 setting");
+        return;
+    }
+    if let Err(fault) = kind::check(value, fact) {
+        problems.error(value.at.clone(), format!("{name}: {}", fault.what)).instead(fault.instead);
+    }
+}
+
+/// The row of a name; `quota_rule7` is read like `quota_rule`.
+fn fact_of(full: &str) -> Option<&'static Fact> {
+    find(FACTS, full).or_else(|| {
+        let plugin = full.strip_prefix("plugin/")?;
+        let base = plugin.trim_end_matches(|c: char| c.is_ascii_digit());
+        (base.len() < plugin.len()).then(|| find(FACTS, &format!("plugin/{base}"))).flatten()
+    })
+}
+
+fn unknown(path: &str, name: &str, at: &Place, problems: &mut Problems) {
+    let here = FACTS
+        .iter()
+        .filter(|fact| fact.since != "2.4")
+        .filter_map(|fact| fact.name.strip_prefix(path));
+    let meant = nearest(name, here.filter(|name| !name.contains('/')));
+    let instead = |meant: Option<&str>| {
+        meant.map_or("remove it".to_owned(), |meant| format!("did you mean {meant}?"))
+    };
+    if path == "plugin/" {
+        // Dovecot takes any name here; plugins of others have their own.
+        problems
+            .warning(at.clone(), format!("unknown plugin setting {name}, which nothing reads"))
+            .instead(instead(meant));
+        return;
+    }
+    let place = path.trim_end_matches('/').replace('/', " ");
+    let inside = if place.is_empty() { String::new() } else { format!(" in a {place} block") };
+    problems.error(at.clone(), format!("unknown setting {name}{inside}")).instead(instead(meant));
+}

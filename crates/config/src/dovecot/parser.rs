@@ -1,0 +1,196 @@
+//! From lines to the tree: blocks, includes, `$name`.
+
+use std::path::{Path, PathBuf};
+
+use super::include;
+use super::lexer::{Line, Written, lines};
+use super::names::FACTS;
+use super::tree::{Section, Value};
+use crate::files::why;
+use crate::register::find;
+use crate::{Files, Place, Problems};
+
+/// Blocks nest three deep in practice.
+const DEEPEST_BLOCK: usize = 16;
+/// How deep includes may nest, and how many files all in all.
+const DEEPEST_INCLUDE: usize = 32;
+const MOST_FILES: usize = 1000;
+/// `a = $a $a` on many lines grows without end.
+const LONGEST_VALUE: usize = 1 << 20;
+
+/// The tree of `path` and all its includes.
+pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> Section {
+    let root = Section::new("", None, Place::file(path));
+    let mut parser = Parser {
+        files,
+        problems,
+        open: vec![root],
+        including: Vec::new(),
+        files_read: 0,
+        too_deep: 0,
+    };
+    parser.file(path, &Place::file(path));
+    parser.open.swap_remove(0)
+}
+
+struct Parser<'f> {
+    files: &'f dyn Files,
+    problems: &'f mut Problems,
+    /// The blocks that are open; the first, which never closes, is the whole.
+    open: Vec<Section>,
+    including: Vec<PathBuf>,
+    files_read: usize,
+    /// Blocks opened beyond the limit, whose ends must be skipped too.
+    too_deep: usize,
+}
+
+impl Parser<'_> {
+    fn file(&mut self, path: &Path, from: &Place) {
+        self.files_read += 1;
+        if self.including.len() >= DEEPEST_INCLUDE
+            || self.including.iter().any(|known| known == path)
+        {
+            let what = format!(
+                "{} includes itself, or includes nest more than {DEEPEST_INCLUDE} deep",
+                path.display()
+            );
+            self.problems.error(from.clone(), what).instead("remove the !include");
+            return;
+        }
+        if self.files_read > MOST_FILES {
+            self.problems
+                .error(from.clone(), format!("more than {MOST_FILES} files are included"))
+                .instead("remove an !include");
+            return;
+        }
+        let content = match self.files.read(path) {
+            Ok(content) => content,
+            Err(error) => {
+                let what = format!("cannot read {}: {}", path.display(), why(&error));
+                self.problems.error(from.clone(), what).instead("name a readable file");
+                return;
+            }
+        };
+        self.including.push(path.to_owned());
+        let depth = self.open.len();
+        for (at, line) in lines(&Place::file(path), &content, self.problems) {
+            self.line(path, at, line, depth);
+        }
+        self.close_all(depth);
+        self.including.pop();
+    }
+
+    fn line(&mut self, path: &Path, at: Place, line: Line, depth: usize) {
+        match line {
+            Line::Setting { key, value } => self.setting(path, at, key, value),
+            Line::Open { kind, name } => self.open(kind, name, at),
+            Line::Close if self.too_deep > 0 => self.too_deep -= 1,
+            Line::Close if self.open.len() > depth => self.close(),
+            Line::Close => {
+                self.problems.error(at, "a } without its {").instead("remove it");
+            }
+            Line::Include { pattern, must_exist } => self.include(path, &at, &pattern, must_exist),
+        }
+    }
+
+    fn open(&mut self, kind: String, name: Option<String>, at: Place) {
+        if self.open.len() >= DEEPEST_BLOCK {
+            if self.too_deep == 0 {
+                self.problems
+                    .error(at, format!("blocks nest more than {DEEPEST_BLOCK} deep"))
+                    .instead("close a block");
+            }
+            self.too_deep += 1;
+            return;
+        }
+        self.open.push(Section::new(kind, name, at));
+    }
+
+    fn close(&mut self) {
+        if self.open.len() > 1
+            && let Some(section) = self.open.pop()
+            && let Some(parent) = self.open.last_mut()
+        {
+            parent.sections.push(section);
+        }
+    }
+
+    /// Closes the blocks that a file left open.
+    fn close_all(&mut self, depth: usize) {
+        self.too_deep = 0;
+        while self.open.len() > depth {
+            if let Some(section) = self.open.last() {
+                let what = format!("the block \"{}\" has no }}", section.kind);
+                self.problems.error(section.at.clone(), what).instead("close it in the same file");
+            }
+            self.close();
+        }
+    }
+
+    fn include(&mut self, path: &Path, at: &Place, pattern: &str, must_exist: bool) {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let found = include::matching(self.files, &directory.join(pattern));
+        if found.is_empty() && must_exist {
+            self.problems
+                .error(at.clone(), format!("!include {pattern}: no file matches"))
+                .instead("name existing files, or write !include_try");
+        }
+        for file in found {
+            self.file(&file, at);
+        }
+    }
+
+    fn setting(&mut self, path: &Path, at: Place, key: String, written: Written) {
+        if self.too_deep > 0 {
+            return;
+        }
+        let value = match written {
+            Written::Quoted(text) => Value { text, file: None, at },
+            Written::Plain(text) => Value { text: self.expanded(&text, &at), file: None, at },
+            Written::File(name) => {
+                let file = path.parent().unwrap_or(Path::new("/")).join(&name);
+                Value { text: format!("<{}", file.display()), file: Some(file), at }
+            }
+        };
+        if let Some(section) = self.open.last_mut() {
+            section.settings.push((key, value));
+        }
+    }
+
+    /// Replaces each word `$name` by the setting's value so far.
+    fn expanded(&mut self, text: &str, at: &Place) -> String {
+        if !text.contains('$') {
+            return text.to_owned();
+        }
+        let mut words = Vec::new();
+        for word in text.split_ascii_whitespace() {
+            words.push(match word.strip_prefix('$') {
+                None => word.to_owned(),
+                Some(name) => self.variable(name).unwrap_or_else(|| {
+                    self.problems
+                        .error(at.clone(), format!("unknown setting ${name}"))
+                        .instead("name a setting, or quote the value to keep the $");
+                    String::new()
+                }),
+            });
+        }
+        let expanded = words.join(" ");
+        if expanded.len() > LONGEST_VALUE {
+            self.problems
+                .error(at.clone(), format!("a value of more than {} KiB", LONGEST_VALUE >> 10))
+                .instead("shorten it");
+            return String::new();
+        }
+        expanded
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        if let Some(variable) = name.strip_prefix("ENV:") {
+            return Some(self.files.environment(variable).unwrap_or_default());
+        }
+        let inner = self.open.iter().rev().find_map(|section| section.value(name));
+        inner
+            .map(|value| value.text.clone())
+            .or_else(|| find(FACTS, name).map(|fact| fact.default.to_owned()))
+    }
+}

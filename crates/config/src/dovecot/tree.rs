@@ -1,0 +1,100 @@
+//! dovecot.conf as a tree: settings in order, blocks in blocks.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::view::{Connection, View};
+use super::{check, legacy, parser};
+use crate::{Files, Place, Problems};
+
+/// A setting's value with `$name` replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Value {
+    pub text: String,
+    /// `<path`: the value is that file's content, which the program that needs it reads.
+    pub file: Option<PathBuf>,
+    pub at: Place,
+}
+
+/// One block, or the whole file as the block that holds all.
+#[derive(Clone, Debug)]
+pub struct Section {
+    pub kind: String,
+    pub name: Option<String>,
+    pub at: Place,
+    /// In the order written; a later one of the same name wins.
+    pub settings: Vec<(String, Value)>,
+    pub sections: Vec<Section>,
+}
+
+impl Section {
+    pub(super) fn new(kind: impl Into<String>, name: Option<String>, at: Place) -> Self {
+        Self { kind: kind.into(), name, at, settings: Vec::new(), sections: Vec::new() }
+    }
+
+    /// The last value written.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.settings.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    pub fn sections_of<'s>(&'s self, kind: &'s str) -> impl Iterator<Item = &'s Section> {
+        self.sections.iter().filter(move |section| section.kind == kind)
+    }
+
+    /// Puts another block of the same kind and name over this one.
+    pub(super) fn merge(&mut self, other: &Section) {
+        self.settings.extend(other.settings.iter().cloned());
+        for section in &other.sections {
+            let same = |known: &&mut Section| {
+                known.name.is_some() && known.kind == section.kind && known.name == section.name
+            };
+            match self.sections.iter_mut().find(same) {
+                Some(known) => known.merge(section),
+                None => self.sections.push(section.clone()),
+            }
+        }
+    }
+}
+
+/// dovecot.conf with everything it includes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(super) root: Section,
+    path: PathBuf,
+}
+
+impl Config {
+    /// Reads `path` and its includes, and checks every name and value in them.
+    pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> Self {
+        let mut root = parser::read(files, path, problems);
+        legacy::translate(&mut root, problems);
+        check::names_and_values(&root, problems);
+        Self { root, path: path.to_owned() }
+    }
+
+    /// The settings outside any `protocol`, `local` or `remote` block.
+    pub fn global(&self) -> View<'_> {
+        self.filter(&Connection::default())
+    }
+
+    /// The settings for a connection.
+    pub fn filter<'c>(&'c self, connection: &Connection<'_>) -> View<'c> {
+        View::new(self, connection)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn root(&self) -> &Section {
+        &self.root
+    }
+
+    /// Tells each setting that one of the programs (`imap`, `auth`, `mail` for what all mail programs read, …)
+    /// would read, that has another value than its default, and that we do not obey: an error where
+    /// ignoring it would change what is accepted, delivered or exposed.
+    pub fn report_unsupported(&self, readers: &[&str], problems: &mut Problems) {
+        check::report_unsupported(&self.root, readers, problems);
+    }
+}
