@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use daemon::tls::IdentityFiles;
 use daemon::{
-    Account, Args, Connection, Daemon, Identity, Link, Listen, Peer, Place, Plan, Problems,
-    Processes, Role, Stream, UserRange, Wire, Worker, WorkerError,
+    Account, Args, Daemon, Identity, Link, Listen, Place, Plan, Problems, Processes, Role, Stream,
+    UserRange, Wire, Worker, WorkerError,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -162,7 +162,8 @@ async fn lines(worker: &Worker, greeting: String) -> Result<(), WorkerError> {
             let (worker, greeting) = (worker.clone(), greeting.clone());
             async move {
                 let peer = connection.peer;
-                if let Err(error) = converse(&worker, &greeting, connection).await {
+                let wire = Wire::from(connection);
+                if let Err(error) = converse(&worker, &greeting, wire).await {
                     tracing::info!(target: "mail", ident = "echo/line", "lost {peer:?}: {error}");
                 }
             }
@@ -174,9 +175,8 @@ async fn lines(worker: &Worker, greeting: String) -> Result<(), WorkerError> {
 async fn converse(
     worker: &Worker,
     greeting: &str,
-    connection: Connection,
+    mut wire: Wire,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut wire = Wire::from(connection);
     wire.send(format!("{greeting} {}\r\n", worker.generation()).as_bytes()).await?;
     while let Some(line) = wire.line(1000).await? {
         let text = String::from_utf8_lossy(&line.bytes).into_owned();
@@ -264,14 +264,11 @@ async fn user(worker: &Worker) -> Result<(), WorkerError> {
         };
         let Some(socket) = next.descriptors.into_iter().next() else { continue };
         let Ok(stream) = Stream::from_descriptor(socket) else { continue };
-        let peer = stream.peer().unwrap_or(Peer::Unix { uid: 0, gid: 0, pid: None });
-        let mut input = next.payload;
-        input.remove(0);
-        let connection = Connection { stream, listener: "handed".into(), peer };
-        let (greeting, busy, handle) =
-            (format!("uid {}", next.identity.uid), worker.busy(), worker.clone());
+        let wire = Wire::new(stream).with_input(next.payload.get(1..).unwrap_or_default());
+        let greeting = format!("uid {}", next.identity.uid);
+        let (busy, handle) = (worker.busy(), worker.clone());
         worker.spawn_connection(busy, async move {
-            let _ = converse(&handle, &greeting, connection).await;
+            let _ = converse(&handle, &greeting, wire).await;
         });
     }
 }

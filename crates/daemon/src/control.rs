@@ -145,7 +145,7 @@ impl Client {
         wire.set_timeout(PATIENCE);
         let Ok(Some(line)) = wire.line(200).await else { return };
         let answer = match (http, line.bytes.as_ref()) {
-            (false, b"status") => [&self.worker.supervisor_state()[..], b"\n"].concat(),
+            (false, b"status") => [&self.worker.supervisor_state().await[..], b"\n"].concat(),
             (false, b"metrics") => collect(&self.workers).await.prometheus(self.name).into_bytes(),
             (true, line) => self.http(&mut wire, line.to_vec()).await,
             _ => b"unknown command; there are status and metrics\n".to_vec(),

@@ -71,6 +71,8 @@ pub(crate) enum FromWorker {
         role: String,
         identity: Identity,
     },
+    /// Accepts no more: the answer to `Finish`.
+    Finishing,
     /// Nothing to do for a while, after so many hand-overs.
     Idle {
         received: u64,

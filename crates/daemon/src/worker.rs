@@ -337,8 +337,10 @@ impl Worker {
     }
 
     /// For the control worker: what the supervisor says of itself.
-    pub(crate) fn supervisor_state(&self) -> Arc<[u8]> {
-        Arc::clone(&self.0.state.borrow())
+    pub(crate) async fn supervisor_state(&self) -> Arc<[u8]> {
+        let mut state = self.0.state.subscribe();
+        let state = state.wait_for(|state| !state.is_empty()).await;
+        state.map_or_else(|_| Arc::from(Vec::new()), |state| Arc::clone(&state))
     }
 
     /// For the control worker: channels to the workers that start.

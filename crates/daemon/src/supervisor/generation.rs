@@ -180,12 +180,20 @@ fn read_bundles(plan: &Plan, problems: &mut Problems) -> Vec<(String, Bundle)> {
 fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec<Socket> {
     let mut sockets: Vec<Socket> = Vec::new();
     for listen in wanted {
-        let inherited = || old.inherited.iter().filter(|(name, _)| *name == listen.name);
-        if inherited().next().is_some() {
-            if sockets.iter().any(|socket| socket.name == listen.name) {
-                continue; // the manager's sockets stand for all of this name
+        let ours = |(name, socket): &&(String, OwnedFd)| {
+            *name == listen.name && is_unix(socket) == matches!(listen.at, At::Unix { .. })
+        };
+        let mut inherited = old.inherited.iter().filter(ours).peekable();
+        if inherited.peek().is_some() {
+            // The manager's sockets stand for all of this name and kind.
+            let same_kind = |socket: &Socket| {
+                socket.name == listen.name
+                    && is_unix(&socket.descriptor) == matches!(listen.at, At::Unix { .. })
+            };
+            if sockets.iter().any(same_kind) {
+                continue;
             }
-            for (_, socket) in inherited() {
+            for (_, socket) in inherited {
                 match socket.try_clone() {
                     Ok(descriptor) => {
                         sockets.push(Socket { name: listen.name.clone(), at: None, descriptor });
@@ -216,6 +224,11 @@ fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec
         }
     }
     sockets
+}
+
+fn is_unix(socket: &OwnedFd) -> bool {
+    let address = rustix::net::getsockname(socket);
+    address.is_ok_and(|address| address.address_family() == rustix::net::AddressFamily::UNIX)
 }
 
 /// What the last supervisor left in the manager's keeping, if it still is at the right place. A unix

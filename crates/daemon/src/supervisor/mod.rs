@@ -96,6 +96,7 @@ fn run<D: Daemon>(
             restarts: Vec::new(),
             deaths: BTreeMap::new(),
             events: sender,
+            announcement: None,
             stopping: false,
             code: None,
             journal,
@@ -123,6 +124,8 @@ struct Supervisor<D> {
     /// How often a role's workers have died young, one after the other.
     deaths: BTreeMap<String, u32>,
     events: mpsc::Sender<Event>,
+    /// What to tell the service manager as soon as no older worker accepts, or at the latest then.
+    announcement: Option<(String, Instant)>,
     stopping: bool,
     /// Set when the daemon has to end with this exit code.
     code: Option<u8>,
@@ -172,6 +175,12 @@ impl<D: Daemon> Supervisor<D> {
                 FromWorker::Failed { text, code } => self.on_failed(process, &text, code),
                 FromWorker::HandOver { role, identity } => {
                     self.hand_over(process, &role, identity, &payload, descriptors);
+                }
+                FromWorker::Finishing => {
+                    if let Some(process) = self.processes.get_mut(&process) {
+                        process.accepts = false;
+                    }
+                    self.announce_when_taken_over();
                 }
                 FromWorker::Idle { received } => self.on_idle(process, received),
             },
@@ -280,6 +289,7 @@ impl<D: Daemon> Supervisor<D> {
         }
         self.tell_alone();
         self.push_state();
+        self.announce_when_taken_over();
     }
 
     fn on_exit(&mut self, id: u64, process: &Process, status: ExitStatus) {
@@ -328,7 +338,8 @@ impl<D: Daemon> Supervisor<D> {
             _ => None,
         });
         let restarts = self.restarts.iter().map(|(at, _)| *at);
-        finishing.chain(restarts).fold(self.generation.next_look, Instant::min)
+        let announcement = self.announcement.iter().map(|(_, latest)| *latest);
+        finishing.chain(restarts).chain(announcement).fold(self.generation.next_look, Instant::min)
     }
 
     fn on_time(&mut self) {
@@ -345,6 +356,7 @@ impl<D: Daemon> Supervisor<D> {
                 process.kill();
             }
         }
+        self.announce_when_taken_over();
         let due: Vec<String> =
             self.restarts.extract_if(.., |(at, _)| *at <= now).map(|(_, role)| role).collect();
         for name in due {

@@ -54,6 +54,8 @@ pub(super) struct Process {
     /// The exit code of a failure that it has told.
     pub failed: Option<u8>,
     pub killed: bool,
+    /// Has said that it accepts no more.
+    pub accepts: bool,
     /// Has been told that it is alone, or need not be.
     pub alone: bool,
     /// Where the control worker asks it for its metrics.
@@ -129,6 +131,7 @@ impl<D: Daemon> Supervisor<D> {
             sent: 0,
             failed: None,
             killed: false,
+            accepts: true,
             alone: !role.alone,
             metrics: Some(asks),
             outbox,

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::Instant;
+
 use super::generation::Generation;
-use super::process::Phase;
-use super::{Supervisor, report};
+use super::process::{Phase, Process};
+use super::{MERCY, Supervisor, report};
 use crate::{Daemon, Plan, Problems, Processes, control, descriptors, exit, notify};
 
 /// A generation whose workers are starting.
@@ -111,8 +113,21 @@ impl<D: Daemon> Supervisor<D> {
             .retain(|name, _| self.generation.plan.links.iter().any(|link| link.name == *name));
         let status = format!("generation {current}, {} workers", self.processes.len());
         tracing::info!(target: "mail", "{} {} ready: {status}", D::NAME, env!("CARGO_PKG_VERSION"));
-        notify::ready(&status);
         self.push_state();
+        self.announcement = Some((status, Instant::now() + MERCY));
+        self.announce_when_taken_over();
+    }
+
+    /// Ready means that whoever connects from now on meets the new generation.
+    pub(super) fn announce_when_taken_over(&mut self) {
+        let Some((status, latest)) = &self.announcement else { return };
+        let current = self.generation.number;
+        let old =
+            |process: &Process| process.generation < current && process.accepts && !process.killed;
+        if Instant::now() >= *latest || !self.processes.values().any(old) {
+            notify::ready(status);
+            self.announcement = None;
+        }
     }
 
     /// Of too many old generations the oldest ends at once.
@@ -156,15 +171,15 @@ impl<D: Daemon> Supervisor<D> {
         }
         tracing::error!(target: "mail", "reload refused: generation {} goes on", self.generation.number);
         let status = format!("generation {}; the last reload was refused", self.generation.number);
-        notify::ready(&status);
         self.push_state();
+        notify::ready(&status);
     }
 
     /// The control worker shows what we are; nobody asks us.
     pub(super) fn push_state(&self) {
         let mut controls =
             self.processes.values().filter(|process| process.role == control::ROLE).peekable();
-        if controls.peek().is_none() {
+        if controls.peek().is_none() || self.generation.number == 0 {
             return;
         }
         let Ok(state) = serde_json::to_vec(&self.state()) else { return };

@@ -162,7 +162,7 @@ impl Worker {
         loop {
             match channel.receive().await {
                 Ok(Some(datagram)) => {
-                    if let Err(error) = self.obey(datagram).await {
+                    if let Err(error) = self.obey(&channel, datagram).await {
                         tracing::warn!(target: "mail", "warning: message from the supervisor: {error}");
                     }
                 }
@@ -176,7 +176,7 @@ impl Worker {
         self.finish(Cause::Orphaned, ORPHANED);
     }
 
-    async fn obey(&self, datagram: Datagram) -> io::Result<()> {
+    async fn obey(&self, channel: &Channel, datagram: Datagram) -> io::Result<()> {
         let (message, payload) = handover::decode::<ToWorker>(&datagram.bytes)?;
         let payload = payload.to_vec();
         let mut descriptors = datagram.descriptors.into_iter();
@@ -186,6 +186,7 @@ impl Worker {
             ToWorker::Finish { stop, within_ms } => {
                 let cause = if stop { Cause::Stop } else { Cause::Reload };
                 self.finish(cause, Duration::from_millis(within_ms));
+                self.say(channel, &FromWorker::Finishing).await?;
             }
             ToWorker::Alone => drop(self.0.alone.send_replace(true)),
             ToWorker::Renewed => {

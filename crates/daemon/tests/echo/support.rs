@@ -46,6 +46,9 @@ impl Echo {
         manager.set_read_timeout(Some(LIMIT)).unwrap();
         let mut config = json!({ "listen": address, "greeting": "hello" });
         merge(&mut config, &extra);
+        if config["control"] == "CONTROL" {
+            config["control"] = json!(directory.path().join("control"));
+        }
         std::fs::write(directory.path().join("echo.conf"), config.to_string()).unwrap();
         let mut command = Command::new("/bin/sh");
         let script = match pass_socket {
@@ -137,7 +140,18 @@ impl Echo {
     }
 
     pub fn state(&self) -> Value {
-        serde_json::from_str(&self.control("status\n")).unwrap()
+        self.state_at(&self.path("control"))
+    }
+
+    pub fn state_at(&self, control: &Path) -> Value {
+        let mut socket = UnixStream::connect(control).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        socket.write_all(b"status\n").unwrap();
+        serde_json::from_reader(socket).unwrap()
+    }
+
+    pub fn setting(&self, name: &str) -> &Value {
+        &self.config[name]
     }
 
     pub fn wait(&mut self) -> ExitStatus {

@@ -1,0 +1,66 @@
+//! Workers and supervisors that die.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::support::{Echo, eventually};
+
+#[test]
+fn a_killed_worker_is_replaced() {
+    let mut echo = Echo::start(json!({}));
+    for _ in 0..3 {
+        let mut client = echo.connect();
+        let pid: i32 = client.ask("pid").parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        assert_eq!(client.line(), "");
+        let mut next = echo.connect(); // waits in the listen queue until a worker is there
+        assert_ne!(next.ask("pid"), pid.to_string());
+    }
+    echo.logged("killed by signal 9");
+    echo.signal(Signal::SIGTERM);
+    assert_eq!(echo.wait().code(), Some(0));
+}
+
+#[test]
+fn a_request_whose_server_dies_ends_and_the_next_is_answered() {
+    let echo = Echo::start(json!({}));
+    let mut client = echo.connect();
+    assert_eq!(client.ask("ask die"), "");
+    assert_eq!(client.ask("ask again"), "1 says: again");
+}
+
+#[test]
+fn a_panic_ends_one_connection_and_is_counted() {
+    let echo = Echo::start(json!({ "control": "CONTROL" }));
+    let (mut one, mut other) = (echo.connect(), echo.connect());
+    let pid = other.ask("pid");
+    assert_eq!(one.ask("panic"), "");
+    assert_eq!(other.ask("pid"), pid, "the same worker goes on");
+    echo.logged("told to panic");
+    assert!(echo.control("metrics\n").contains("theoris_echo_panics_total 1\n"));
+}
+
+#[test]
+fn workers_end_with_their_supervisor() {
+    let mut echo = Echo::start(json!({}));
+    let mut client = echo.connect();
+    let pid: i32 = client.ask("pid").parse().unwrap();
+    echo.signal(Signal::SIGKILL);
+    echo.wait();
+    assert_eq!(client.ask("goodbye"), "goodbye", "what is open may finish");
+    client.send("quit");
+    let gone = || kill(Pid::from_raw(pid), None).is_err();
+    eventually("the orphan ends", gone, || echo.log());
+}
+
+#[test]
+fn a_connection_that_does_not_end_is_cut_at_the_stop() {
+    let mut echo = Echo::start(json!({}));
+    let mut client = echo.connect();
+    echo.signal(Signal::SIGTERM);
+    echo.until("STOPPING=1");
+    echo.signal(Signal::SIGTERM); // twice: at once
+    assert_eq!(echo.wait().code(), Some(0));
+    assert_eq!(client.line(), "");
+}

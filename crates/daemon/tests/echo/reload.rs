@@ -1,0 +1,89 @@
+//! From one generation to the next, under traffic.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde_json::json;
+
+use crate::support::{Echo, eventually};
+
+#[test]
+fn a_reload_under_traffic_loses_no_connection() {
+    let mut echo = Echo::start(json!({ "processes": 2 }));
+    let mut old = echo.connect();
+    let (stop, served) = (AtomicBool::new(false), AtomicU64::new(0));
+    let seen_generations = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|number| {
+                let (echo, stop, served) = (echo.address, &stop, &served);
+                scope.spawn(move || {
+                    let mut last = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let stream = std::net::TcpStream::connect(echo).unwrap();
+                        let mut client = crate::support::Client::new(stream);
+                        let generation = client.greeting.rsplit(' ').next().unwrap().parse::<u64>();
+                        last = last.max(generation.expect("a greeting"));
+                        for line in 0..3 {
+                            let text = format!("client {number} line {line}");
+                            assert_eq!(client.ask(&text), text);
+                        }
+                        client.send("quit");
+                        assert_eq!(client.line(), "");
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                    last
+                })
+            })
+            .collect();
+        for reload in 0..5 {
+            let before = served.load(Ordering::Relaxed);
+            echo.configure(json!({ "greeting": format!("hello{reload}") }));
+            echo.reload();
+            let goes_on = || served.load(Ordering::Relaxed) > before + 8;
+            eventually("traffic", goes_on, String::new);
+        }
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(seen_generations.contains(&6), "{seen_generations:?}");
+    assert_eq!(echo.connect().greeting, "hello4 6");
+    assert_eq!(old.ask("still here"), "still here", "an old connection goes on");
+    assert_eq!(old.ask("ask who"), "6 says: who", "a link outlives the generations");
+}
+
+#[test]
+fn a_configuration_with_an_error_never_replaces_a_good_one() {
+    let mut echo = Echo::start(json!({}));
+    let good = std::fs::read(echo.path("echo.conf")).unwrap();
+    std::fs::write(echo.path("echo.conf"), "{\n\n  \"listen\": 7\n}").unwrap();
+    echo.reload();
+    echo.logged("echo.conf:3: invalid type: integer `7`");
+    echo.logged("reload refused: generation 1 goes on");
+    assert_eq!(echo.connect().greeting, "hello 1");
+    std::fs::write(echo.path("echo.conf"), good).unwrap();
+    for (change, why) in [
+        (json!({ "fail": "error" }), "line: told to fail"),
+        (json!({ "fail": "exit" }), "line did not start"),
+        (json!({ "fail": null, "secret": "/nowhere" }), "/nowhere: No such file"),
+        (json!({ "secret": null, "unix": "/nowhere/socket" }), "cannot listen on /nowhere/socket"),
+    ] {
+        echo.configure(change);
+        echo.reload();
+        echo.logged(why);
+        assert_eq!(echo.connect().greeting, "hello 1", "{why}");
+    }
+    echo.configure(json!({ "unix": null, "greeting": "again" }));
+    echo.reload();
+    assert!(echo.connect().greeting.starts_with("again "));
+}
+
+#[test]
+fn an_old_generation_ends_when_its_time_is_over() {
+    let mut echo = Echo::start(json!({ "reload_grace_ms": 50 }));
+    let mut old = echo.connect();
+    let pid: i32 = old.ask("pid").parse().unwrap();
+    echo.reload();
+    assert_eq!(old.line(), "", "cut off");
+    let gone = || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_err();
+    eventually("the old worker ends", gone, || echo.log());
+    assert_eq!(echo.connect().greeting, "hello 2");
+}
