@@ -55,7 +55,56 @@ pub enum Grace {
     Delivery,
 }
 
+/// Quota settings that cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuotaError {
+    #[error("quota backend {0:?} is not supported, only maildir and count")]
+    Backend(String),
+    #[error("quota rule {0:?} is not understood")]
+    Rule(String),
+}
+
 impl Quota {
+    /// From `quota = maildir:User quota`, its rules (`*:storage=1G:messages=1000`; a later one for
+    /// the same limit counts) and `quota_grace = 10%`.
+    ///
+    /// # Errors
+    ///
+    /// [`QuotaError`], for the operator. Rules for single mailboxes are among what is not understood.
+    pub fn from_settings(root: &str, rules: &[&str], grace: &str) -> Result<Self, QuotaError> {
+        let mut fields = root.split(':');
+        let backend = match fields.next() {
+            Some("maildir") => Backend::Maildir,
+            Some("count") => Backend::Count,
+            other => return Err(QuotaError::Backend(other.unwrap_or_default().to_owned())),
+        };
+        let name = fields.next().unwrap_or_default().to_owned();
+        let grace = grace.trim_end_matches('%').parse().unwrap_or(10);
+        let mut quota = Self { backend, name, storage: None, messages: None, grace_percent: grace };
+        for rule in rules {
+            quota.add_rule(rule).ok_or_else(|| QuotaError::Rule((*rule).to_owned()))?;
+        }
+        Ok(quota)
+    }
+
+    fn add_rule(&mut self, rule: &str) -> Option<()> {
+        let (mailbox, limits) = rule.split_once(':')?;
+        if !matches!(mailbox, "*" | "?") {
+            return None;
+        }
+        for limit in limits.split(':') {
+            let (key, value) = limit.split_once('=')?;
+            let (slot, unit) = match key {
+                "storage" => (&mut self.storage, 1024),
+                "bytes" => (&mut self.storage, 1),
+                "messages" => (&mut self.messages, 1),
+                _ => return None,
+            };
+            let limit = amount(value, unit)?;
+            *slot = (limit > 0).then_some(limit); // 0 is no limit
+        }
+        Some(())
+    }
     fn allows(&self, used: Usage, octets: u64, grace: Grace) -> bool {
         let messages = self.messages.is_none_or(|limit| used.messages < limit);
         let storage = self.storage.is_none_or(|limit| {
@@ -182,6 +231,21 @@ fn add_directory(directory: &Path, key: u8, used: &mut Usage) -> Result<(), Stor
     Ok(())
 }
 
+/// `1G`, `500M`, or a plain number of `unit`.
+fn amount(text: &str, unit: u64) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => unit,
+        "b" => 1,
+        "k" | "kb" => 1 << 10,
+        "m" | "mb" => 1 << 20,
+        "g" | "gb" => 1 << 30,
+        "t" | "tb" => 1 << 40,
+        _ => return None,
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(factor)
+}
+
 /// The sum of a file whose limits are still the configured ones.
 fn parse(text: &[u8], limits: &str) -> Option<Usage> {
     let text = std::str::from_utf8(text).ok()?;
@@ -232,6 +296,20 @@ mod tests {
         assert_eq!(parse(b"5S\n-1 0\n", "5S"), None);
         assert_eq!(parse(b"5S\nx\n", "5S"), None);
         assert_eq!(quota(Some(5), Some(7)).limits(), "5S,7C");
+    }
+
+    #[test]
+    fn rules_are_read() {
+        let read = |rules: &[&str]| Quota::from_settings("maildir:User quota", rules, "10%");
+        let quota = read(&["*:storage=1G:messages=7", "*:bytes=5M"]).unwrap();
+        assert_eq!((quota.storage, quota.messages), (Some(5 << 20), Some(7)));
+        assert_eq!((quota.name.as_str(), quota.grace_percent), ("User quota", 10));
+        assert_eq!(read(&["*:storage=2"]).unwrap().storage, Some(2048));
+        assert_eq!(read(&["*:storage=0"]).unwrap().storage, None);
+        for bad in ["Trash:storage=+10%", "*:storage=many", "storage=1G"] {
+            assert_eq!(read(&[bad]), Err(QuotaError::Rule(bad.to_owned())));
+        }
+        assert!(Quota::from_settings("dict:x", &[], "").is_err());
     }
 
     #[test]
