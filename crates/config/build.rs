@@ -60,7 +60,7 @@ fn constants(table: &str) -> Outcome<String> {
             }
         };
         let (kind, detail) = kind.split_once(' ').unwrap_or((kind, ""));
-        let kind = kind_of(kind).ok_or_else(|| format!("{number}: unknown type {kind}"))?;
+        let typed = kind_of(kind).ok_or_else(|| format!("{number}: unknown type {kind}"))?;
         writeln!(
             facts,
             "    Fact {{ name: {name:?}, since: {since:?}, until: {until:?}, kind: {kind:?}, detail: {detail:?}, default: {default:?}, \
@@ -74,7 +74,7 @@ fn constants(table: &str) -> Outcome<String> {
             let about = format!("`{name}`");
             writeln!(
                 names,
-                "#[doc = {about:?}]\npub const {constant}: Setting<kind::{kind}> = Setting::of(&FACTS[{}]);",
+                "#[doc = {about:?}]\npub const {constant}: Setting<kind::{typed}> = Setting::of(&FACTS[{}]);",
                 index - 1
             )?;
         }

@@ -9,11 +9,13 @@
 
 pub mod dovecot;
 pub mod files;
+pub mod opendkim;
 pub mod postfix;
 pub mod problem;
 pub mod register;
 pub mod suggest;
 pub mod text;
+pub mod theoris;
 
 pub use files::Files;
 pub use problem::{Place, Problem, Problems, Severity};

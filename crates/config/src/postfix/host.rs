@@ -52,6 +52,7 @@ impl Host {
         };
         host.read_origin(files, problems);
         unknown::report(&host, problems);
+        unknown::report_values(&host, problems);
         host
     }
 

@@ -296,6 +296,24 @@ impl Kind for Restrictions {
     }
 }
 
+/// Reads a value by the name of its kind, only to know whether it can be read.
+///
+/// # Errors
+///
+/// [`Fault`], without the name of the setting.
+pub fn check(text: &Sourced, fact: &Fact) -> Result<(), Fault> {
+    match fact.kind {
+        "bool" => Bool::read(text, fact).map(drop),
+        "integer" => Integer::read(text, fact).map(drop),
+        "size" => Size::read(text, fact).map(drop),
+        "time" => Time::read(text, fact).map(drop),
+        "choice" => Choice::read(text, fact).map(drop),
+        "maps" => Maps::read(text, fact).map(drop),
+        "networks" => Networks::read(text, fact).map(drop),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

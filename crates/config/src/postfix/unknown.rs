@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::expand::references;
 use super::host::Host;
+use super::kind;
 use super::names::FACTS;
 use super::view::View;
 use super::words::words;
@@ -123,6 +124,35 @@ fn used_names(host: &Host) -> Used {
     let classes = host.main().expanded("smtpd_restriction_classes").unwrap_or_default();
     used.names.extend(words(&classes).into_iter().map(|word| word.text));
     used
+}
+
+/// Reports each value that cannot be expanded or read, whichever program would read it.
+pub fn report_values(host: &Host, problems: &mut Problems) {
+    let mut look = |name: &str, view: View<'_>, value: &Sourced, at: &Place| {
+        let Some(fact) = find(FACTS, name) else { return };
+        if fact.kind == "raw" {
+            return;
+        }
+        match view.expand(value) {
+            Ok(text) => {
+                if let Err(fault) = kind::check(&text, fact) {
+                    let at = fault.at.unwrap_or_else(|| at.clone());
+                    problems.error(at, format!("{name}: {}", fault.what)).instead(fault.instead);
+                }
+            }
+            Err(error) => {
+                problems.error(at.clone(), format!("{name}: {error}"));
+            }
+        }
+    };
+    for (name, entry) in &host.main {
+        look(name, host.main(), &entry.value, &entry.at);
+    }
+    for service in host.services() {
+        for known in &service.overrides {
+            look(&known.name, host.view(service), &known.value, &known.at);
+        }
+    }
 }
 
 /// See [`Host::report_unsupported`].
