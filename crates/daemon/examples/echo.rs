@@ -43,6 +43,8 @@ struct Config {
     #[serde(default)]
     fail: Option<String>,
     #[serde(default)]
+    watch: Option<PathBuf>,
+    #[serde(default)]
     idle_ms: Option<u64>,
 }
 
@@ -141,6 +143,7 @@ fn plan(config: Config, problems: Problems) -> Plan {
             server: "oracle".to_owned(),
         }],
         control: config.control,
+        watch: config.watch.into_iter().collect(),
         users: UserRange { first_uid: 1000, ..UserRange::default() },
         watch_every: Some(Duration::from_millis(20)),
         problems,

@@ -17,6 +17,8 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// Names another journal socket; for tests and stand-ins.
 pub(crate) const SOCKET_VARIABLE: &str = "THEORIS_JOURNAL";
+/// `stderr` keeps the lines out of the journal.
+const LOG_VARIABLE: &str = "THEORIS_LOG";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -27,6 +29,9 @@ pub(crate) enum Target {
 impl Target {
     /// The journal when systemd has connected our stderr to it, or when a socket is named.
     pub(crate) fn of_environment() -> Self {
+        if std::env::var_os(LOG_VARIABLE).is_some_and(|target| target == "stderr") {
+            return Self::Stderr;
+        }
         if let Some(path) = std::env::var_os(SOCKET_VARIABLE) {
             return Self::Journal(path.into());
         }

@@ -43,6 +43,8 @@ pub(super) struct Prints {
     seen: BTreeMap<PathBuf, Option<Print>>,
     /// Identities that did not parse at the last look: perhaps they are being written.
     doubtful: Vec<String>,
+    /// The configuration has changed, and perhaps is still being written.
+    unsettled: bool,
 }
 
 impl Prints {
@@ -53,7 +55,7 @@ impl Prints {
         let files = plan.roles.iter().flat_map(|role| &role.files).map(|(_, path)| path);
         let paths = identities.chain(files).chain(&plan.watch);
         let seen = paths.map(|path| (path.clone(), Print::of(path))).collect();
-        Self { seen, doubtful: Vec::new() }
+        Self { seen, doubtful: Vec::new(), unsettled: false }
     }
 
     /// Notes the present state of all files, and returns those that are not as they were.
@@ -76,7 +78,11 @@ impl<D: Daemon> Supervisor<D> {
         self.generation.next_look = Instant::now() + every;
         let changed = self.generation.prints.changed();
         let doubtful = std::mem::take(&mut self.generation.prints.doubtful);
+        let unsettled = std::mem::take(&mut self.generation.prints.unsettled);
         if changed.is_empty() && doubtful.is_empty() {
+            if unsettled {
+                self.reload();
+            }
             return;
         }
         let roles = self.generation.plan.roles.clone();
@@ -95,9 +101,8 @@ impl<D: Daemon> Supervisor<D> {
             }
         }
         self.push_state();
-        if self.generation.plan.watch.iter().any(|path| changed.contains(path)) {
-            self.reload();
-        }
+        let watched = self.generation.plan.watch.iter().any(|path| changed.contains(path));
+        self.generation.prints.unsettled = unsettled || watched;
     }
 
     /// Certificate and key are two files, so one of them may still be the old one: only what is wrong

@@ -87,3 +87,14 @@ fn an_old_generation_ends_when_its_time_is_over() {
     eventually("the old worker ends", gone, || echo.log());
     assert_eq!(echo.connect().greeting, "hello 2");
 }
+
+#[test]
+fn a_change_of_a_watched_file_is_a_reload() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut echo = Echo::start(json!({ "watch": file.path() }));
+    echo.configure(json!({ "greeting": "changed" }));
+    std::fs::write(file.path(), "touched").unwrap();
+    echo.until("RELOADING=1");
+    echo.until("READY=1");
+    assert_eq!(echo.connect().greeting, "changed 2");
+}
