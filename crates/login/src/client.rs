@@ -133,7 +133,7 @@ impl Client {
     }
 
     /// The mechanisms to advertise on this connection.
-    pub async fn mechanisms(&self) -> Vec<Mechanism> {
+    pub async fn mechanisms(&mut self) -> Vec<Mechanism> {
         let offered = self.front.auth.mechanisms().await.unwrap_or_default();
         let may = self.may_send_passwords();
         let shown = |one: &Mechanism| !one.is_private() && (may || !one.is_plaintext());
@@ -341,7 +341,7 @@ impl Client {
     }
 
     async fn ask_broker(
-        &self,
+        &mut self,
         ticket: &Ticket,
         extra: &[u8],
         input: &[u8],

@@ -25,6 +25,7 @@ pub mod facts;
 pub mod front;
 pub mod log;
 mod packet;
+pub mod plan;
 mod relay;
 pub mod settings;
 
