@@ -45,6 +45,8 @@ struct Config {
     #[serde(default)]
     watch: Option<PathBuf>,
     #[serde(default)]
+    broker: Option<String>,
+    #[serde(default)]
     idle_ms: Option<u64>,
 }
 
@@ -133,7 +135,11 @@ fn plan(config: Config, problems: Problems) -> Plan {
     }
     let idle = Duration::from_millis(config.idle_ms.unwrap_or(60_000));
     let oracle = Role { account, alone: true, ..Role::new("oracle") };
-    let user = Role { processes: Processes::OnDemand { max: 3, idle }, ..Role::new("user") };
+    let user = Role {
+        processes: Processes::OnDemand { max: 3, idle },
+        hand_over_from: vec![config.broker.unwrap_or("line".to_owned())],
+        ..Role::new("user")
+    };
     let mut plan = Plan {
         listeners: vec![Listen::tcp("echo", config.listen)],
         roles: vec![line, oracle, user],

@@ -5,6 +5,7 @@
 //! sends is bounded, and a head that does not parse ends it.
 
 use std::io;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -103,7 +104,8 @@ pub(crate) struct Start {
     pub settings: serde_json::Value,
     pub tls: Vec<tls::Bundle>,
     pub log: Log,
-    pub journal: bool,
+    /// The journal's socket; `None` is stderr.
+    pub journal: Option<PathBuf>,
 }
 
 pub(crate) fn encode<T: Serialize>(head: &T, payload: &[u8]) -> io::Result<Vec<u8>> {

@@ -35,12 +35,19 @@ impl Target {
         if let Some(path) = std::env::var_os(SOCKET_VARIABLE) {
             return Self::Journal(path.into());
         }
-        match std::env::var_os("JOURNAL_STREAM").is_some() && std::path::Path::new(SOCKET).exists()
-        {
+        match stderr_is_the_journal() && std::path::Path::new(SOCKET).exists() {
             true => Self::Journal(SOCKET.into()),
             false => Self::Stderr,
         }
     }
+}
+
+/// JOURNAL_STREAM names device and inode of what systemd connected; children with another stderr
+/// inherit the variable too.
+fn stderr_is_the_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let facts = rustix::fs::fstat(io::stderr());
+    facts.is_ok_and(|facts| named == format!("{}:{}", facts.st_dev, facts.st_ino))
 }
 
 #[derive(Debug)]

@@ -75,7 +75,10 @@ pub enum PrivilegesError {
 ///
 /// If a step is refused, or if root is still within reach afterwards.
 pub fn drop_to(account: &Account) -> Result<(), PrivilegesError> {
-    if !is_root() || account.uid == 0 {
+    if !is_root() {
+        return drop_capabilities(account);
+    }
+    if account.uid == 0 {
         return Ok(());
     }
     let refused =
@@ -86,6 +89,22 @@ pub fn drop_to(account: &Account) -> Result<(), PrivilegesError> {
     unistd::setresgid(gid, gid, gid).map_err(refused("setresgid"))?;
     unistd::setresuid(uid, uid, uid).map_err(refused("setresuid"))?;
     check(account, uid, gid, groups)
+}
+
+/// Not root, but perhaps with capabilities that a unit gave to the supervisor.
+fn drop_capabilities(account: &Account) -> Result<(), PrivilegesError> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    let refused = |step| {
+        move |errno: rustix::io::Errno| PrivilegesError::Refused {
+            account: account.name.clone(),
+            step,
+            errno: nix::Error::from_raw(errno.raw_os_error()),
+        }
+    };
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::clear_ambient_capability_set().map_err(refused("ambient capabilities"))?;
+    set_capabilities(None, sets).map_err(refused("capabilities"))
 }
 
 fn check(

@@ -81,8 +81,8 @@ fn begin<D: Daemon>(
     channel: &OwnedFd,
 ) -> Result<Worker, Failure> {
     confine(&start)?;
-    let journal = start.journal.then(Target::of_environment).unwrap_or(Target::Stderr);
-    log::init(&start.log, D::NAME, journal);
+    let target = start.journal.clone().map_or(Target::Stderr, Target::Journal);
+    log::init(&start.log, D::NAME, target);
     let control = channel.try_clone().map_err(|error| (error.to_string(), exit::SYSTEM))?;
     Worker::new(start, passed, control).map_err(|error| (exit::chain(&error), exit::CONFIGURATION))
 }
@@ -94,6 +94,7 @@ fn confine(start: &Start) -> Result<(), Failure> {
     }
     // No group or world bits by accident; services that want them set modes themselves.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    raise_descriptor_limit();
     if let Some(account) = &start.account {
         privileges::drop_to(account).map_err(|error| (error.to_string(), exit::PRIVILEGES))?;
     }
@@ -102,6 +103,16 @@ fn confine(start: &Start) -> Result<(), Failure> {
             .map_err(|error| (format!("no_new_privs: {error}"), exit::PRIVILEGES))?;
     }
     Ok(())
+}
+
+/// The usual 1024 are for programs that use select(2).
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(1_000_000);
+    if limit.current.is_some_and(|current| current < most) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
+    }
 }
 
 fn work<D: Daemon>(worker: Worker, channel: &OwnedFd) -> ExitCode {

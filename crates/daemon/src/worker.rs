@@ -70,13 +70,27 @@ pub struct HandedOver {
 pub struct Busy {
     count: watch::Sender<usize>,
     open: Gauge,
+    /// Room for a connection counts only when the connection is there.
+    counted: bool,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Busy {
+    fn start(&mut self) {
+        if !self.counted {
+            self.counted = true;
+            self.open.add(1);
+            self.count.send_modify(|count| *count += 1);
+        }
+    }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.open.add(-1);
-        self.count.send_modify(|count| *count = count.saturating_sub(1));
+        if self.counted {
+            self.open.add(-1);
+            self.count.send_modify(|count| *count = count.saturating_sub(1));
+        }
     }
 }
 
@@ -251,13 +265,14 @@ impl Worker {
 
     /// Marks this process as busy, for work that is no connection.
     pub fn busy(&self) -> Busy {
-        self.busy_with(None)
+        let mut busy = self.busy_with(None);
+        busy.start();
+        busy
     }
 
     fn busy_with(&self, permit: Option<OwnedSemaphorePermit>) -> Busy {
-        self.0.busy.send_modify(|count| *count += 1);
-        self.0.counted.1.add(1);
-        Busy { count: self.0.busy.clone(), open: self.0.counted.1.clone(), _permit: permit }
+        let (count, open) = (self.0.busy.clone(), self.0.counted.1.clone());
+        Busy { count, open, counted: false, _permit: permit }
     }
 
     /// How many connections and other [`Busy`] things there are.
@@ -265,7 +280,7 @@ impl Worker {
         *self.0.busy.borrow()
     }
 
-    /// Waits for room for one more connection.
+    /// Waits for room for one more connection; [`Self::spawn_connection`] fills it.
     pub async fn room(&self) -> Busy {
         let permit = Arc::clone(&self.0.connections).acquire_owned().await.ok();
         self.busy_with(permit)
@@ -274,9 +289,10 @@ impl Worker {
     /// Runs one connection in a task of its own: if it panics, it ends alone.
     pub fn spawn_connection(
         &self,
-        busy: Busy,
+        mut busy: Busy,
         connection: impl Future<Output = ()> + Send + 'static,
     ) {
+        busy.start();
         self.0.counted.0.add(1);
         drop(tokio::spawn(async move {
             let _busy = busy;

@@ -16,6 +16,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
@@ -42,7 +43,10 @@ const HEALTHY: Duration = Duration::from_secs(10);
 pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
     let (inherited, refused) = listen::inherited();
     let target = Target::of_environment();
-    let journal = target != Target::Stderr;
+    let journal = match &target {
+        Target::Journal(socket) => Some(socket.clone()),
+        Target::Stderr => None,
+    };
     let plan = D::plan(&args).and_then(|plan| match plan.problems.has_errors() {
         true => Err(plan.problems),
         false => Ok(plan),
@@ -80,7 +84,7 @@ fn run<D: Daemon>(
     args: Args,
     plan: Plan,
     inherited: Vec<(String, OwnedFd)>,
-    journal: bool,
+    journal: Option<PathBuf>,
 ) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -129,7 +133,7 @@ struct Supervisor<D> {
     stopping: bool,
     /// Set when the daemon has to end with this exit code.
     code: Option<u8>,
-    journal: bool,
+    journal: Option<PathBuf>,
     /// Of the last reload, for status.
     last_problems: Problems,
     daemon: PhantomData<D>,
@@ -230,7 +234,7 @@ impl<D: Daemon> Supervisor<D> {
         descriptors: Vec<OwnedFd>,
     ) {
         let from = self.processes.get(&from).map_or(String::new(), |from| from.role.clone());
-        match self.worker_for(role, &identity) {
+        match self.worker_for(&from, role, &identity) {
             Ok(process) => {
                 process.sent += 1;
                 let delivered = process.send(&ToWorker::HandOver(identity), payload, descriptors);
@@ -245,13 +249,21 @@ impl<D: Daemon> Supervisor<D> {
         }
     }
 
-    fn worker_for(&mut self, name: &str, identity: &Identity) -> Result<&mut Process, String> {
+    fn worker_for(
+        &mut self,
+        from: &str,
+        name: &str,
+        identity: &Identity,
+    ) -> Result<&mut Process, String> {
         let plan = &self.generation.plan;
         let role = plan.roles.iter().find(|role| role.name == name);
         let role = role.ok_or_else(|| "there is no such role".to_owned())?.clone();
         let Processes::OnDemand { max, .. } = role.processes else {
             return Err("its workers are not started on demand".to_owned());
         };
+        if !role.hand_over_from.is_empty() && !role.hand_over_from.iter().any(|name| name == from) {
+            return Err(format!("role {from} may not ask for it"));
+        }
         users::check(&plan.users, identity)?;
         let number = self.generation.number;
         let fits = |process: &Process| {

@@ -203,7 +203,7 @@ impl<D: Daemon> Supervisor<D> {
             settings: role.settings.clone(),
             tls: generation.bundles_of(&role.name).cloned().collect(),
             log: generation.plan.log.clone(),
-            journal: self.journal,
+            journal: self.journal.clone(),
         }
     }
 

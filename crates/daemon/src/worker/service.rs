@@ -92,18 +92,20 @@ impl Worker {
         }
         let mut too_late = pin!(self.cut_off());
         let mut idle = pin!(self.idle(&channel));
-        while result.is_none() {
+        let mut cut = false;
+        while result.is_none() && !cut {
             tokio::select! {
                 ended = &mut service => result = Some(ended),
-                () = &mut too_late => break,
+                () = &mut too_late => cut = true,
                 _ = terminate.recv() => self.finish(Cause::Stop, ORPHANED),
                 () = &mut idle => {}
             }
         }
         let mut quiet = self.0.busy.subscribe();
         tokio::select! {
-            _ = quiet.wait_for(|busy| *busy == 0) => {}
-            () = &mut too_late => {}
+            () = async {}, if cut => {}
+            _ = quiet.wait_for(|busy| *busy == 0), if !cut => {}
+            () = &mut too_late, if !cut => {}
             () = async { while terminate.recv().await.is_some() { self.finish(Cause::Stop, ORPHANED); } } => {}
         }
         ours.abort();

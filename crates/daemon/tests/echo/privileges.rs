@@ -102,3 +102,12 @@ fn an_idle_worker_of_a_user_goes_away_and_comes_back() {
     eventually("the idle worker ends", gone, || echo.log());
     assert_ne!(user(), first);
 }
+
+#[test]
+fn only_the_role_that_the_plan_names_may_ask_for_a_user() {
+    let echo = Echo::start(json!({ "broker": "oracle" }));
+    let mut client = echo.connect();
+    client.send("become 4711");
+    assert_eq!(client.line(), "");
+    echo.logged("refused: role line may not ask for it");
+}
