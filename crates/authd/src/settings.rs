@@ -17,7 +17,6 @@ pub struct Settings {
     /// The services that `protocol NAME { }` gives settings of their own.
     pub services: BTreeMap<String, Realm>,
     pub failure_delay: Duration,
-    pub cache: Cache,
     pub penalty: bool,
     /// Answers that the backend workers may work on at once.
     pub backend_questions: usize,
@@ -173,7 +172,6 @@ pub enum PassDriver {
     PasswdFile { path: Template, scheme: String, username_format: Template },
     Pam { service: Template, failure_message: bool },
     Shadow,
-    Passwd,
     Static { fields: Vec<Field> },
 }
 
@@ -185,7 +183,6 @@ impl PassDriver {
             Self::PasswdFile { .. } => "passwd-file",
             Self::Pam { .. } => "pam",
             Self::Shadow => "shadow",
-            Self::Passwd => "passwd",
             Self::Static { .. } => "static",
         }
     }
@@ -269,15 +266,6 @@ impl Rule {
             _ => return None,
         })
     }
-}
-
-/// The auth cache.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Cache {
-    /// In bytes; 0: no cache.
-    pub size: u64,
-    pub ttl: Duration,
-    pub negative_ttl: Duration,
 }
 
 impl Settings {
