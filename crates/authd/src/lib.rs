@@ -1,18 +1,24 @@
 //! The auth daemon, in place of Dovecot's auth and auth-worker.
 //!
 //! The protocol worker ([`server`]) speaks Dovecot's auth protocols on Dovecot's sockets and holds no
-//! privilege. What needs root is asked of backend workers ([`backend`]), one question at a time.
+//! privilege. What needs root is asked of backend workers ([`pool`]), one question at a time.
 #![forbid(unsafe_code)]
 
 mod backend;
 mod chain;
+mod client;
 mod engine;
 mod log;
 mod login;
+mod master;
 mod mechanism;
 mod passdb;
 mod passwd_file;
+mod penalty;
+mod pool;
+mod registry;
 pub mod scheme;
+mod server;
 mod settings;
 mod template;
 mod userdb;
