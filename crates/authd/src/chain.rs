@@ -90,6 +90,7 @@ async fn run(
         let earlier = Proof::Earlier;
         let ask = Ask { engine, passdb, level: &realm.log };
         let result = ask.ask(login, if success { &earlier } else { proof }).await;
+        log::debug(&realm.log, login, passdb.driver.name(), &format!("{result:?}"));
         if passdb.deny {
             match result {
                 PassResult::UnknownUser => continue,

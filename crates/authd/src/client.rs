@@ -210,6 +210,14 @@ impl Client {
             self.refuse(id, "Too many authentication requests", Some("temp_fail"));
             return Ok(());
         }
+        if realm.require_client_cert && !request.valid_client_cert {
+            let login = Login::new(request);
+            let mechanism = login.request.mechanism.to_ascii_lowercase();
+            let why = "Client didn't present valid SSL certificate";
+            log::info(realm.log.verbose, &login, &mechanism, why);
+            self.fail_later(id, &login, Failure::Password);
+            return Ok(());
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nonce = Nonce {
             digits: self.shared.random_number(),

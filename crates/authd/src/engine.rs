@@ -1,7 +1,9 @@
 //! What the look-ups of all connections share: the settings, the files in memory, the threads that
 //! hash, and the way to the backend workers.
 
-use crate::backend::{self, Answer, FileEntry, Question, Reply};
+#[cfg(test)]
+use crate::backend;
+use crate::backend::{Answer, FileEntry, Question, Reply};
 use crate::passwd_file::Files;
 use crate::scheme::{Stored, Verdict};
 use crate::settings::Settings;
@@ -29,9 +31,11 @@ pub trait Backend: Send + Sync {
     fn ask(&self, question: Question) -> Pin<Box<dyn Future<Output = Option<Reply>> + Send + '_>>;
 }
 
-/// Answers in this process, on a thread of its own: for tests, and without any other process.
+/// Answers in this process, on a thread of its own.
+#[cfg(test)]
 pub struct Here(pub Arc<Files>);
 
+#[cfg(test)]
 impl Backend for Here {
     fn ask(&self, question: Question) -> Pin<Box<dyn Future<Output = Option<Reply>> + Send + '_>> {
         let files = Arc::clone(&self.0);

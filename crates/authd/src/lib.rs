@@ -7,6 +7,7 @@
 mod backend;
 mod chain;
 mod client;
+mod config;
 mod engine;
 mod log;
 mod login;
@@ -15,6 +16,7 @@ mod mechanism;
 mod passdb;
 mod passwd_file;
 mod penalty;
+mod plan;
 mod pool;
 mod registry;
 pub mod scheme;
@@ -23,3 +25,24 @@ mod settings;
 mod template;
 mod userdb;
 mod username;
+
+use ::config::Problems;
+use daemon::{Args, Daemon, Plan, Worker, WorkerError};
+
+/// The daemon, for its `main`.
+pub struct Authd;
+
+impl Daemon for Authd {
+    const NAME: &'static str = "authd";
+
+    fn plan(args: &Args) -> Result<Plan, Problems> {
+        plan::plan(args)
+    }
+
+    fn work(worker: Worker) -> Result<(), WorkerError> {
+        match worker.role() {
+            plan::POOL => pool::run(&worker),
+            _ => server::run(&worker),
+        }
+    }
+}

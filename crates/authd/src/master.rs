@@ -29,7 +29,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Who asks, and what he may.
 #[derive(Clone, Copy)]
 struct Asker {
-    kind: Kind,
     pid: Option<i32>,
     /// `Some`: a socket open to everybody, where this user may ask for himself only.
     only: Option<u32>,
@@ -46,7 +45,7 @@ pub async fn serve(
     let Peer::Unix { uid, gid, pid } = peer else { return };
     let restricted =
         everybody.is_some_and(|owner| uid != 0 && uid != owner.uid && gid != owner.gid);
-    let asker = Asker { kind, pid, only: restricted.then_some(uid) };
+    let asker = Asker { pid, only: restricted.then_some(uid) };
     let mut out = Vec::new();
     MasterReply::Version { major: VERSION.0, minor: VERSION.1 }.write(&mut out);
     MasterReply::Spid(std::process::id()).write(&mut out);

@@ -95,7 +95,8 @@ pub struct Realm {
     /// `None`: the name stays.
     pub username_format: Option<Template>,
     pub master_user_separator: Option<char>,
-    pub anonymous_username: String,
+    /// `auth_ssl_require_client_cert`.
+    pub require_client_cert: bool,
     pub passdbs: Vec<Passdb>,
     pub userdbs: Vec<Userdb>,
     pub log: LogLevel,
@@ -111,7 +112,7 @@ impl Default for Realm {
             username_translation: String::new(),
             username_format: Template::parse("%Lu").ok(),
             master_user_separator: None,
-            anonymous_username: "anonymous".into(),
+            require_client_cert: false,
             passdbs: Vec::new(),
             userdbs: Vec::new(),
             log: LogLevel::default(),
@@ -134,8 +135,6 @@ pub struct LogLevel {
     /// The steps of each login.
     pub debug: bool,
     pub passwords: PasswordLog,
-    /// Passwords in debug lines.
-    pub debug_passwords: bool,
 }
 
 /// How a mistyped password shows in the log; the number is how much of it.
