@@ -121,6 +121,14 @@ pub fn format(seconds: i64) -> String {
     moment.strftime("%a, %d %b %Y %H:%M:%S %z").to_string()
 }
 
+/// A moment as Postfix writes it into Received headers, with the zone's name: `Sun, 22 Nov 2026 06:14:12 +0900 (JST)`.
+#[must_use]
+pub fn format_with_zone(seconds: i64) -> String {
+    let zone = TimeZone::system();
+    let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone);
+    moment.strftime("%a, %e %b %Y %H:%M:%S %z (%Z)").to_string()
+}
+
 /// A moment as the first line of an mbox message has it: `Sun Nov 22 06:14:12 2026`.
 #[must_use]
 pub fn format_ctime(seconds: i64) -> String {

@@ -2,7 +2,7 @@
 
 use mail_types::mime::{Address, Content, Disposition, Envelope, Message, Parameter, Part};
 
-use super::write::{escaped, nstring};
+use super::write::{nstring, string};
 
 /// `(date subject from sender reply-to to cc bcc in-reply-to message-id)`.
 pub fn envelope(out: &mut Vec<u8>, envelope: &Envelope) {
@@ -50,13 +50,6 @@ fn addresses(out: &mut Vec<u8>, list: &[Address]) {
     out.push(b')');
 }
 
-fn nescaped(out: &mut Vec<u8>, text: Option<&[u8]>) {
-    match text {
-        Some(text) => escaped(out, text),
-        None => out.extend_from_slice(b"NIL"),
-    }
-}
-
 /// `BODYSTRUCTURE`; `BODY` when not `extended`.
 pub fn structure(out: &mut Vec<u8>, part: &Part, extended: bool) {
     out.push(b'(');
@@ -66,7 +59,7 @@ pub fn structure(out: &mut Vec<u8>, part: &Part, extended: bool) {
                 structure(out, part, extended);
             }
             out.push(b' ');
-            escaped(out, &part.subtype);
+            string(out, &part.subtype);
             if extended {
                 out.push(b' ');
                 parameters(out, &part.parameters);
@@ -81,17 +74,17 @@ pub fn structure(out: &mut Vec<u8>, part: &Part, extended: bool) {
 }
 
 fn single(out: &mut Vec<u8>, part: &Part, content: &Content, extended: bool) {
-    escaped(out, &part.media_type);
+    string(out, &part.media_type);
     out.push(b' ');
-    escaped(out, &part.subtype);
+    string(out, &part.subtype);
     out.push(b' ');
     parameters(out, &part.parameters);
     out.push(b' ');
-    nescaped(out, part.id.as_deref());
+    nstring(out, part.id.as_deref());
     out.push(b' ');
-    nescaped(out, part.description.as_deref());
+    nstring(out, part.description.as_deref());
     out.push(b' ');
-    escaped(out, &part.encoding);
+    string(out, &part.encoding);
     out.extend_from_slice(format!(" {}", part.body_size.wire).as_bytes());
     if let Content::Message(message) = content {
         attached(out, message, extended);
@@ -101,7 +94,7 @@ fn single(out: &mut Vec<u8>, part: &Part, content: &Content, extended: bool) {
     }
     if extended {
         out.push(b' ');
-        nescaped(out, part.md5.as_deref());
+        nstring(out, part.md5.as_deref());
         ending(out, part);
     }
 }
@@ -119,7 +112,7 @@ fn ending(out: &mut Vec<u8>, part: &Part) {
     match &part.disposition {
         Some(Disposition { kind, parameters: list }) => {
             out.push(b'(');
-            escaped(out, kind);
+            string(out, kind);
             out.push(b' ');
             parameters(out, list);
             out.push(b')');
@@ -135,12 +128,12 @@ fn ending(out: &mut Vec<u8>, part: &Part) {
             if index > 0 {
                 out.push(b' ');
             }
-            escaped(out, language);
+            string(out, language);
         }
         out.push(b')');
     }
     out.push(b' ');
-    nescaped(out, part.location.as_deref());
+    nstring(out, part.location.as_deref());
 }
 
 fn parameters(out: &mut Vec<u8>, list: &[Parameter]) {
@@ -153,9 +146,9 @@ fn parameters(out: &mut Vec<u8>, list: &[Parameter]) {
         if index > 0 {
             out.push(b' ');
         }
-        escaped(out, &parameter.name);
+        string(out, &parameter.name);
         out.push(b' ');
-        escaped(out, &parameter.value);
+        string(out, &parameter.value);
     }
     out.push(b')');
 }

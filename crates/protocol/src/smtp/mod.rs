@@ -10,6 +10,7 @@ mod hostname;
 mod parameters;
 mod reply;
 mod reply_reader;
+mod sasl;
 mod token;
 mod xtext;
 
@@ -23,5 +24,6 @@ pub use hostname::{
 pub use parameters::{Mail, OriginalRecipient, Recipient};
 pub use reply::Reply;
 pub use reply_reader::{BadReply, ReceivedReply, ReplyReader};
+pub use sasl::{decode_initial, decode_response, encode_challenge};
 pub use token::{Token, tokens};
 pub use xtext::{xtext_decode, xtext_encode};
