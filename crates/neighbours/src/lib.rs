@@ -4,6 +4,7 @@
 pub mod attributes;
 pub mod auth;
 pub mod bounce;
+pub mod cleanup;
 mod mux;
 pub mod rewrite;
 #[cfg(test)]
