@@ -26,8 +26,6 @@ pub struct Session {
     pub selected: Option<View>,
     pub counts: Counts,
     worker: Option<Worker>,
-    /// Something that the current command cannot tell, and after which there is no next one.
-    doomed: Option<End>,
     mistakes: u32,
     last: Option<(String, Instant)>,
 }
@@ -63,7 +61,6 @@ impl Session {
             selected: None,
             counts: Counts::default(),
             worker,
-            doomed: None,
             mistakes: 0,
             last: None,
         }
@@ -88,9 +85,6 @@ impl Session {
         self.line.put(greeting);
         let end = loop {
             if let Err(end) = self.step().await {
-                break end;
-            }
-            if let Some(end) = self.doomed.take() {
                 break end;
             }
         };
@@ -140,8 +134,7 @@ impl Session {
             Ok(command) => command,
             Err(mistake) => {
                 // Dovecot closes the mailbox before it looks at what is to be opened instead.
-                let opens = matches!(line.name.as_str(), "SELECT" | "EXAMINE");
-                if opens && mistake.problem == protocol::imap::Syntax::INVALID.0 {
+                if matches!(line.name.as_str(), "SELECT" | "EXAMINE") {
                     commands::select::close_selected(self);
                 }
                 return self.mistake(&mistake, started);
@@ -179,8 +172,10 @@ impl Session {
                 Reply::ok("Logout completed")
             }
             Command::Id(fields) => select::id(self, &fields),
-            // There is nothing yet that a client could enable.
-            Command::Enable(_) => Reply::ok("Enabled"),
+            Command::Enable(_) => {
+                self.line.line("* ENABLED");
+                Reply::ok("Enabled")
+            }
             Command::StartTls | Command::Authenticate { .. } | Command::Login { .. } => Reply::Bad(
                 format!("Error in IMAP command {}: Unknown command", title.to_uppercase()),
             ),
@@ -225,7 +220,6 @@ impl Session {
                 out.extend_from_slice(b"* OK [CLOSED] UIDVALIDITY changed, mailbox closed.\r\n");
                 self.selected = None;
             }
-            Err(StoreError::NoMailbox(_)) => self.doomed = Some(End::MailboxDeleted),
             Err(error) => {
                 let _ = self.refused(&error);
             }

@@ -1,0 +1,72 @@
+//! main.cf and master.cf as a plan: which services there are, where they listen, and what they obey.
+//!
+//! Where services of master.cf are marked as adopted, only those are ours; otherwise all inet services that run
+//! smtpd are. What cannot be obeyed and would change who gets in is an error with its place; nothing is ignored in silence.
+
+mod listen;
+mod policy;
+mod service;
+mod tls;
+
+use config::postfix::{self, Host, Service, ServiceType};
+use config::{Place, Problems, files::Disk};
+use daemon::{Account, Args, Listen, Plan, Role};
+
+use crate::settings::Settings;
+
+/// Connections that one process serves at a time, over all services.
+const CONNECTIONS: usize = 4000;
+
+pub(crate) fn plan(args: &Args) -> Result<Plan, Problems> {
+    let mut problems = Problems::default();
+    let directory = args.config_or("/etc/postfix");
+    let host = Host::read(&Disk, &directory, &mut problems);
+    let mut plan = read(&host, &mut problems);
+    plan.watch.extend(["main.cf", "master.cf"].map(|name| directory.join(name)));
+    plan.problems = problems.into_result()?;
+    Ok(plan)
+}
+
+/// The plan of a host that has been read.
+fn read(host: &Host, problems: &mut Problems) -> Plan {
+    host.report_unsupported(&["smtpd"], problems);
+    let main = host.main();
+    let mut role = Role::new("smtpd");
+    let mut plan = Plan::default();
+    let mut settings = Settings::default();
+    let marked = host.services().any(|service| service.adopted);
+    let ours =
+        |service: &&Service| service.kind == ServiceType::Inet && (service.adopted || !marked);
+    for service in host.running("smtpd").filter(ours) {
+        let view = host.view(service);
+        for address in listen::addresses(&view, service, problems) {
+            plan.listeners.push(Listen::tcp(&service.name, address));
+        }
+        let identities = tls::plan(&view, service, problems);
+        settings.services.push(service::read(host, service, identities.as_ref(), problems));
+        role.listeners.push(service.name.clone());
+        role.tls.extend(identities);
+    }
+    if settings.services.is_empty() {
+        problems
+            .error(Place::file(host.directory().join("master.cf")), "no inet service runs smtpd")
+            .instead("smtp inet n - y - - smtpd");
+    }
+    let owner = main.get(postfix::MAIL_OWNER, problems);
+    if daemon::privileges::is_root() {
+        match Account::named(&owner) {
+            Ok(account) => role.account = Some(account),
+            Err(error) => {
+                let place = main.place(postfix::MAIL_OWNER);
+                problems
+                    .error(place, format!("mail_owner: {error}"))
+                    .instead("name an existing user, such as postfix");
+            }
+        }
+    }
+    role.threads = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8));
+    role.connections = CONNECTIONS;
+    plan.log.ident = format!("{}/smtpd", main.get(postfix::SYSLOG_NAME, problems));
+    plan.roles.push(role.with_settings(&settings));
+    plan
+}

@@ -1,0 +1,176 @@
+//! What the connections of one service share, and the acceptance of new ones.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use daemon::tls::Tls;
+use daemon::{Connection, Wire, Worker, WorkerError};
+use neighbours::auth::{AuthClient, AuthError, Limits};
+use neighbours::rewrite::RewriteClient;
+use protocol::dovecot_auth::Mechanism;
+use tokio::sync::watch;
+
+use crate::anvil::Anvil;
+use crate::client::{Client, UNKNOWN};
+use crate::connection;
+use crate::hosts::Hosts;
+use crate::settings::{Service, Settings};
+
+/// Postfix gives the auth server ten seconds for each answer; Dovecot's own delays can take longer.
+const AUTH_LIMITS: Limits =
+    Limits { connect: Duration::from_secs(10), reply: Duration::from_secs(60) };
+
+/// One service of master.cf, ready to serve.
+pub(crate) struct Context {
+    pub service: Service,
+    pub tables: Arc<tables::Set>,
+    pub rewrite: Arc<RewriteClient>,
+    pub auth: Option<AuthClient>,
+    pub tls: Option<Tls>,
+    pub anvil: Anvil,
+    pub finishing: Finishing,
+    pub hosts: Hosts,
+    mechanisms: Mutex<Option<Vec<Mechanism>>>,
+}
+
+/// Tells connections that the worker stops.
+#[derive(Clone, Debug)]
+pub(crate) struct Finishing(watch::Receiver<bool>);
+
+impl Finishing {
+    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    pub(crate) fn is_finishing(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    pub(crate) async fn wait(&self) {
+        let mut receiver = self.0.clone();
+        if receiver.wait_for(|finishing| *finishing).await.is_err() {
+            std::future::pending::<()>().await; // nobody will ever say it
+        }
+    }
+}
+
+impl Context {
+    pub(crate) fn new(
+        service: Service,
+        tables: Arc<tables::Set>,
+        tls: Option<Tls>,
+        anvil: Anvil,
+        finishing: Finishing,
+    ) -> Self {
+        let queue = &service.queue;
+        let rewrite =
+            Arc::new(RewriteClient::new(queue.rewrite.clone(), queue.dialect(), queue.ipc_timeout));
+        let auth =
+            service.sasl.as_ref().map(|sasl| AuthClient::with_limits(&sasl.socket, AUTH_LIMITS));
+        let hosts = Hosts::default();
+        Self {
+            service,
+            tables,
+            rewrite,
+            auth,
+            tls,
+            anvil,
+            finishing,
+            hosts,
+            mechanisms: Mutex::default(),
+        }
+    }
+
+    /// What the auth server offers. While it is away, what it offered last: mail that needs no login goes on,
+    /// and a login fails for now.
+    pub(crate) async fn mechanisms(&self) -> Result<Vec<Mechanism>, AuthError> {
+        let Some(auth) = &self.auth else { return Ok(Vec::new()) };
+        match auth.mechanisms().await {
+            Ok(mechanisms) => {
+                let mut known = self.mechanisms.lock().unwrap_or_else(PoisonError::into_inner);
+                *known = Some(mechanisms.clone());
+                Ok(mechanisms)
+            }
+            Err(error) => {
+                let known = self.mechanisms.lock().unwrap_or_else(PoisonError::into_inner);
+                known.clone().ok_or(error)
+            }
+        }
+    }
+
+    async fn client(&self, connection: &Connection) -> Client {
+        let peer = connection.peer.address();
+        let local = connection.stream.local();
+        let client = Client {
+            name: UNKNOWN.to_owned(),
+            reverse_name: UNKNOWN.to_owned(),
+            address: peer.map(|peer| peer.ip().to_canonical()),
+            port: peer.map(|peer| peer.port()),
+            server_address: local.map(|local| local.ip().to_canonical()),
+            server_port: local.map(|local| local.port()),
+            log_port: self.service.log_client_port,
+        };
+        match client.address {
+            Some(address) if self.service.peername_lookup => {
+                let (name, confirmed) = self.hosts.name_of(address).await;
+                client.with_name(name, confirmed)
+            }
+            _ => client,
+        }
+    }
+}
+
+/// The whole work of a worker: every service at once, in one process.
+pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
+    let settings: Settings = worker.settings()?;
+    let mut tables = tables::Set::default();
+    let mut problems = Vec::new();
+    for service in &settings.services {
+        problems.extend(tables.open(&service.tables()));
+    }
+    for problem in &problems {
+        tracing::warn!(target: "mail", "warning: {problem}");
+    }
+    let tables = Arc::new(tables);
+    let anvil = Anvil::default();
+    let (finish, finishing) = Finishing::new();
+    worker.run(async {
+        let mut serving = Vec::new();
+        for service in settings.services {
+            let tls = match &service.tls.identities {
+                None => None,
+                Some(name) => Some(worker.tls(name)?),
+            };
+            let listener = worker.listener(&service.name)?;
+            let stress_at = service.stress_at;
+            let context =
+                Context::new(service, Arc::clone(&tables), tls, anvil.clone(), finishing.clone());
+            let context = Arc::new(context);
+            let worker = worker.clone();
+            serving.push(tokio::spawn(async move {
+                let busy = worker.clone();
+                worker
+                    .serve(listener, move |connection| {
+                        let stressed = busy.busy_count() > stress_at;
+                        serve(Arc::clone(&context), connection, stressed)
+                    })
+                    .await;
+            }));
+        }
+        let cause = worker.finishing().await.cause;
+        for task in serving {
+            let _ = task.await;
+        }
+        // After a reload connections go on as they are; the runtime waits for them.
+        if cause != daemon::Cause::Reload {
+            let _ = finish.send(true);
+        }
+        Ok(())
+    })
+}
+
+async fn serve(context: Arc<Context>, connection: Connection, stressed: bool) {
+    let client = context.client(&connection).await;
+    connection::serve(context, Wire::from(connection), client, stressed).await;
+}
