@@ -6,7 +6,7 @@ use config::dovecot::{self, Config, Connection, View};
 use config::files::Disk;
 use config::{Place, Problems};
 use daemon::{Args, Log, Plan, Processes, Role};
-use login::plan::{MAILBOX, parts};
+use login::plan::{BROKER, MAILBOX, parts};
 
 use crate::login_settings::LoginSettings;
 use crate::settings::{Auto, Kind, MailboxBlock, Namespace, Quota, Settings, Workarounds};
@@ -38,6 +38,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     let problems = problems.into_result()?;
     let mut mailbox = Role::new(MAILBOX).with_settings(&settings);
     mailbox.processes = Processes::OnDemand { max: MOST_USERS, idle: IDLE };
+    mailbox.hand_over_from = vec![BROKER.to_owned()];
     Ok(Plan {
         listeners: parts.listeners,
         roles: vec![parts.login, parts.broker, mailbox],

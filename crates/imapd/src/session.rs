@@ -26,6 +26,8 @@ pub struct Session {
     pub selected: Option<View>,
     pub counts: Counts,
     worker: Option<Worker>,
+    /// Something that the current command cannot tell, and after which there is no next one.
+    doomed: Option<End>,
     mistakes: u32,
     last: Option<(String, Instant)>,
 }
@@ -61,6 +63,7 @@ impl Session {
             selected: None,
             counts: Counts::default(),
             worker,
+            doomed: None,
             mistakes: 0,
             last: None,
         }
@@ -85,6 +88,9 @@ impl Session {
         self.line.put(greeting);
         let end = loop {
             if let Err(end) = self.step().await {
+                break end;
+            }
+            if let Some(end) = self.doomed.take() {
                 break end;
             }
         };
@@ -134,7 +140,8 @@ impl Session {
             Ok(command) => command,
             Err(mistake) => {
                 // Dovecot closes the mailbox before it looks at what is to be opened instead.
-                if matches!(line.name.as_str(), "SELECT" | "EXAMINE") {
+                let opens = matches!(line.name.as_str(), "SELECT" | "EXAMINE");
+                if opens && mistake.problem == protocol::imap::Syntax::INVALID.0 {
                     commands::select::close_selected(self);
                 }
                 return self.mistake(&mistake, started);
@@ -172,10 +179,8 @@ impl Session {
                 Reply::ok("Logout completed")
             }
             Command::Id(fields) => select::id(self, &fields),
-            Command::Enable(_) => {
-                self.line.line("* ENABLED");
-                Reply::ok("Enabled")
-            }
+            // There is nothing yet that a client could enable.
+            Command::Enable(_) => Reply::ok("Enabled"),
             Command::StartTls | Command::Authenticate { .. } | Command::Login { .. } => Reply::Bad(
                 format!("Error in IMAP command {}: Unknown command", title.to_uppercase()),
             ),
@@ -220,6 +225,7 @@ impl Session {
                 out.extend_from_slice(b"* OK [CLOSED] UIDVALIDITY changed, mailbox closed.\r\n");
                 self.selected = None;
             }
+            Err(StoreError::NoMailbox(_)) => self.doomed = Some(End::MailboxDeleted),
             Err(error) => {
                 let _ = self.refused(&error);
             }

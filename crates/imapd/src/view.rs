@@ -3,6 +3,7 @@
 //! What others do to the mailbox changes the store's picture at any time, but a client's numbers
 //! change only when it is told (RFC 3501 section 7.4.1, section 5.2).
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use mail_types::Uid;
@@ -20,6 +21,8 @@ pub struct View {
     keywords: Vec<String>,
     /// Messages whose flags the client does not know yet.
     flags: Vec<Uid>,
+    /// Messages that this session has saved here itself, so that nobody saw them before.
+    own: BTreeSet<Uid>,
 }
 
 /// What may be told now.
@@ -42,8 +45,8 @@ impl View {
     #[must_use]
     pub fn new(mailbox: Mailbox, read_only: bool) -> Self {
         let uids = mailbox.messages().iter().map(|message| message.uid).collect();
-        let mut view =
-            Self { mailbox, read_only, uids, recent: 0, keywords: Vec::new(), flags: Vec::new() };
+        let (keywords, flags, own) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut view = Self { mailbox, read_only, uids, recent: 0, keywords, flags, own };
         view.recent = view.count_recent();
         view.keywords = view.known_keywords();
         view
@@ -54,7 +57,7 @@ impl View {
     }
 
     fn count_recent(&self) -> usize {
-        self.mailbox.messages().iter().filter(|message| message.recent).count()
+        self.mailbox.messages().iter().filter(|message| self.is_recent(message)).count()
     }
 
     #[must_use]
@@ -112,7 +115,32 @@ impl View {
     /// The flags of a message in IMAP's form.
     pub fn write_flags(&self, out: &mut Vec<u8>, message: &Message) {
         let keywords = self.mailbox.keyword_names(message);
-        write::flags(out, message.flags, message.recent, keywords.iter().map(String::as_str));
+        write::flags(
+            out,
+            message.flags,
+            self.is_recent(message),
+            keywords.iter().map(String::as_str),
+        );
+    }
+
+    /// This session is the first to see the message.
+    #[must_use]
+    pub fn is_recent(&self, message: &Message) -> bool {
+        message.recent || self.own.contains(&message.uid)
+    }
+
+    /// Whether this is the mailbox `other`, opened a second time.
+    #[must_use]
+    pub fn is_same(&self, other: &Mailbox) -> bool {
+        self.mailbox.name() == other.name()
+            && self.mailbox.store().location() == other.store().location()
+    }
+
+    /// This session has saved these messages here.
+    pub fn saved(&mut self, uids: &[Uid]) {
+        if !self.read_only {
+            self.own.extend(uids);
+        }
     }
 
     /// Messages whose flags the client is told with the next news.

@@ -20,6 +20,8 @@ pub enum End {
     TooManyMistakes,
     /// The worker has to finish.
     Stopping,
+    /// Another process has deleted the selected mailbox.
+    MailboxDeleted,
     /// A message could not be read to its end after its size had been announced.
     Broken(String),
 }
@@ -36,6 +38,7 @@ impl End {
             Self::LiteralTooLarge => "Literal size too large".to_owned(),
             Self::TooManyMistakes => "Too many invalid IMAP commands.".to_owned(),
             Self::Stopping => "Server shutting down.".to_owned(),
+            Self::MailboxDeleted => "Selected mailbox was deleted, have to disconnect.".to_owned(),
             Self::Broken(cause) => cause.clone(),
         }
     }
@@ -48,6 +51,9 @@ impl End {
             Self::Inactive => Some("* BYE Disconnected for inactivity.\r\n"),
             Self::LiteralTooLarge => Some("* BYE Literal size too large\r\n"),
             Self::TooManyMistakes => Some("* BYE Too many invalid IMAP commands.\r\n"),
+            Self::MailboxDeleted => {
+                Some("* BYE Selected mailbox was deleted, have to disconnect.\r\n")
+            }
             Self::Stopping => Some("* BYE Server shutting down.\r\n"),
         }
     }

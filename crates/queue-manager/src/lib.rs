@@ -4,8 +4,11 @@
 //! its worker does. `plan.rs` turns master.cf into sockets and roles; nothing else is shared.
 #![forbid(unsafe_code)]
 
+pub mod error;
 pub mod ipc;
 pub mod plan;
+pub mod rewrite;
+pub mod scheduler;
 pub mod services;
 pub mod showq;
 

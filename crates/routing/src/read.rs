@@ -33,7 +33,7 @@ impl Settings {
             resolve_null_domain: view.get(postfix::RESOLVE_NULL_DOMAIN, problems),
             own_addresses: own_addresses(view, files, problems),
             classes: classes(view, files, problems),
-            probe_transports: transports.clone(),
+            probe_transports: probe_transports(view, &transports, problems),
             transports,
             maps: address_maps(view, files, problems),
             known: known(view, problems),
@@ -104,6 +104,25 @@ fn transports(view: &View<'_>, problems: &mut Problems) -> Transports {
             .get(postfix::EMPTY_ADDRESS_DEFAULT_TRANSPORT_MAPS_LOOKUP_KEY, problems),
         null_sender_relayhost_key: view
             .get(postfix::EMPTY_ADDRESS_RELAYHOST_MAPS_LOOKUP_KEY, problems),
+    }
+}
+
+/// The same for address probes; each setting's default is its ordinary twin.
+fn probe_transports(view: &View<'_>, ordinary: &Transports, problems: &mut Problems) -> Transports {
+    Transports {
+        local: view.get(postfix::ADDRESS_VERIFY_LOCAL_TRANSPORT, problems),
+        virtual_mailbox: view.get(postfix::ADDRESS_VERIFY_VIRTUAL_TRANSPORT, problems),
+        relay: view.get(postfix::ADDRESS_VERIFY_RELAY_TRANSPORT, problems),
+        default: view.get(postfix::ADDRESS_VERIFY_DEFAULT_TRANSPORT, problems),
+        relayhost: view.get(postfix::ADDRESS_VERIFY_RELAYHOST, problems),
+        transport_maps: Maps::of(&view.get(postfix::ADDRESS_VERIFY_TRANSPORT_MAPS, problems)),
+        sender_dependent_default_transport_maps: Maps::of(
+            &view.get(postfix::ADDRESS_VERIFY_SENDER_DEPENDENT_DEFAULT_TRANSPORT_MAPS, problems),
+        ),
+        sender_dependent_relayhost_maps: Maps::of(
+            &view.get(postfix::ADDRESS_VERIFY_SENDER_DEPENDENT_RELAYHOST_MAPS, problems),
+        ),
+        ..ordinary.clone()
     }
 }
 

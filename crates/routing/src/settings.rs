@@ -103,6 +103,29 @@ pub struct KnownRecipients {
 }
 
 impl Settings {
+    /// The tables that [`crate::Routing::resolve`] asks.
+    #[must_use]
+    pub fn tables_to_resolve(&self) -> Maps {
+        let classes = &self.classes;
+        let lists = [
+            &classes.mydestination,
+            &classes.virtual_alias_domains,
+            &classes.virtual_mailbox_domains,
+            &classes.relay_domains,
+        ];
+        let of = |transports: &Transports| {
+            [
+                transports.transport_maps.clone(),
+                transports.sender_dependent_default_transport_maps.clone(),
+                transports.sender_dependent_relayhost_maps.clone(),
+            ]
+        };
+        let maps = [of(&self.transports), of(&self.probe_transports)];
+        let listed = lists.into_iter().flat_map(DomainList::tables);
+        let mapped = maps.iter().flatten().chain([&self.maps.relocated]).flat_map(Maps::iter);
+        listed.chain(mapped).cloned().collect()
+    }
+
     /// Every table that these settings name, for opening.
     #[must_use]
     pub fn tables(&self) -> Maps {

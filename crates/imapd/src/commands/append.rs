@@ -137,6 +137,11 @@ fn save(
         Ok(uids) => uids,
         Err(error) => return session.refused(&error),
     };
+    if let Some(view) = &mut session.selected
+        && view.is_same(&target)
+    {
+        view.saved(&uids);
+    }
     session.news(News { expunges: true, new_mail: true });
     match uids.first() {
         Some(uid) => Reply::Ok(format!("[APPENDUID {validity} {uid}] Append completed")),

@@ -17,10 +17,10 @@ pub fn create(session: &mut Session, name: &str) -> Reply {
         Ok(found) => found,
         Err(reply) => return reply,
     };
-    let created = match namespace.is_automatic(&inner) {
-        true => make(namespace, &inner).and(Err(StoreError::Exists)),
-        false => namespace.store.create(&inner),
-    };
+    let created = namespace.store.exists(&inner).and_then(|exists| match exists {
+        true => Err(StoreError::Exists),
+        false => make(namespace, &inner),
+    });
     match created {
         Ok(()) => Reply::ok("Create completed"),
         Err(error) => session.refused(&error),
@@ -65,11 +65,28 @@ pub fn rename(session: &mut Session, from: &str, to: &str) -> Reply {
     if source.prefix != target.prefix && source.store.location() != target.store.location() {
         return Reply::no("[CANNOT] Can't rename mailbox to another namespace");
     }
+    if old == new {
+        return Reply::no("[ALREADYEXISTS] Can't rename mailbox to itself");
+    }
+    match source.store.exists(&old) {
+        Ok(false) if !has_children(source, &old) => {
+            return missing(session, from, &StoreError::NoMailbox(old));
+        }
+        Ok(_) => {}
+        Err(error) => return session.refused(&error),
+    }
     match source.store.rename(&old, &new) {
         Ok(()) => Reply::ok("Rename completed"),
         Err(StoreError::Exists) => Reply::no("[ALREADYEXISTS] Target mailbox already exists"),
         Err(error) => missing(session, from, &error),
     }
+}
+
+/// A level without mail of its own can be renamed with what is below it.
+fn has_children(namespace: &Namespace, name: &str) -> bool {
+    let start = format!("{name}{}", namespace.separator);
+    let folders = namespace.store.list().unwrap_or_default();
+    folders.iter().any(|folder| folder.name.starts_with(&start))
 }
 
 /// SUBSCRIBE; UNSUBSCRIBE when not `subscribe`.

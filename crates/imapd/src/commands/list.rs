@@ -101,7 +101,7 @@ fn list_namespace(
             format!("* LIST ({}) {} ", attributes.join(" "), quoted(separator)).into_bytes();
         write::astring(&mut line, shown.as_bytes());
         if below {
-            line.extend_from_slice(b" (\"CHILDINFO\" (\"SUBSCRIBED\"))");
+            line.extend_from_slice(b" (CHILDINFO (\"SUBSCRIBED\"))");
         }
         line.extend_from_slice(b"\r\n");
         lines.push((shown, inner.clone(), line));

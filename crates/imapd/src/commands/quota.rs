@@ -36,15 +36,9 @@ pub fn get_quota_root(session: &mut Session, mailbox: &str) -> Reply {
     if let Some(reply) = unavailable(session, "GETQUOTAROOT") {
         return reply;
     }
+    // Whether the mailbox exists is no question here, as for Dovecot.
     let in_quota = match select::resolve(session, mailbox) {
-        Ok((namespace, inner)) => match namespace.store.exists(&inner) {
-            Ok(true) => namespace.store.options().quota.is_some(),
-            Ok(false) if namespace.is_automatic(&inner) || inner == "INBOX" => {
-                namespace.store.options().quota.is_some()
-            }
-            Ok(false) => return Reply::No(format!("Mailbox doesn't exist: {mailbox}")),
-            Err(error) => return session.refused(&error),
-        },
+        Ok((namespace, _)) => namespace.store.options().quota.is_some(),
         Err(reply) => return reply,
     };
     let mut out = b"* QUOTAROOT ".to_vec();

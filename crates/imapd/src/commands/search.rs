@@ -184,14 +184,14 @@ impl Looked<'_> {
         Ok(match key {
             Key::All => true,
             Key::Flag(flag) => message.flags.has(*flag),
-            Key::Recent => message.recent,
+            Key::Recent => self.view.is_recent(message),
             Key::Keyword(keyword) => {
                 let names = self.view.mailbox.keyword_names(message);
                 names.iter().any(|name| name.eq_ignore_ascii_case(keyword))
             }
-            Key::Before(of, day) => self.day(*of)?.is_some_and(|of| of < *day),
-            Key::On(of, day) => self.day(*of)?.is_some_and(|of| of == *day),
-            Key::Since(of, day) => self.day(*of)?.is_some_and(|of| of >= *day),
+            Key::Before(of, day) => self.day(*of)? < *day,
+            Key::On(of, day) => self.day(*of)? == *day,
+            Key::Since(of, day) => self.day(*of)? >= *day,
             Key::Older(interval) => self.received()? <= self.now - i64::from(*interval),
             Key::Younger(interval) => self.received()? >= self.now - i64::from(*interval),
             Key::Larger(size) => self.view.mailbox.wire_size(self.uid)? > *size,
@@ -204,15 +204,18 @@ impl Looked<'_> {
         Ok(seconds(self.view.mailbox.internal_date(self.uid)?))
     }
 
-    fn day(&mut self, of: DateOf) -> Result<Option<Day>, StoreError> {
+    fn day(&mut self, of: DateOf) -> Result<Day, StoreError> {
         if of == DateOf::Received {
             let seconds = self.received()?;
-            return Ok(Some(DateTime { seconds, zone: zone(seconds) }.day()));
+            return Ok(DateTime { seconds, zone: zone(seconds) }.day());
         }
         let head = self.head()?;
         let date = message::header::find(head, "Date").map(|field| field.unfolded());
         let date = date.and_then(|value| message::date::Date::parse(&value));
-        Ok(date.map(|date| DateTime { seconds: date.seconds, zone: i32::from(date.offset) }.day()))
+        let day =
+            date.map(|date| DateTime { seconds: date.seconds, zone: i32::from(date.offset) }.day());
+        // As for Dovecot, a message without a date was sent before every day.
+        Ok(day.unwrap_or(Day(0)))
     }
 
     fn file(&mut self) -> Result<&mut File, StoreError> {
@@ -268,6 +271,9 @@ fn search_part(file: &mut File, part: &Part, wanted: &Finder, headers: bool) -> 
         file.seek(SeekFrom::Start(part.header.start))?;
         let length = (part.header.end - part.header.start).min(LARGEST_HEADER);
         file.by_ref().take(length).read_to_end(&mut header)?;
+        if wanted.clone().push(&String::from_utf8_lossy(&header)) {
+            return Ok(true);
+        }
         for field in message::header::fields(&header) {
             let value = decode_field(&field.unfolded());
             let text = format!("{}: {value}", String::from_utf8_lossy(field.name));

@@ -1,0 +1,62 @@
+//! qmgr as a service of master.cf: the trigger socket, and the engine behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::{Connection, Role, Worker, WorkerError};
+use mail_types::SystemClock;
+use protocol::postfix::trigger::QmgrTrigger;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+
+use super::settings::Settings;
+use super::{Context, Scheduler};
+use crate::plan::{Asked, Served, Takeover};
+
+pub const TAKEOVER: Takeover =
+    Takeover { command: "qmgr", role: "qmgr", settings: read, shape, work };
+
+/// A trigger is a few bytes; the rest of a longer one is not looked at.
+const LONGEST_TRIGGER: u64 = 64;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn read(asked: &Asked<'_>, problems: &mut config::Problems) -> serde_json::Value {
+    let settings = Settings::read(asked.host, &asked.view, problems);
+    serde_json::to_value(settings).unwrap_or_default()
+}
+
+fn shape(role: &mut Role) {
+    role.alone = true; // two queue managers on one active queue would both deliver
+    role.connections = 100;
+}
+
+fn work(worker: Worker, served: Vec<Served>) -> Result<(), WorkerError> {
+    worker.run(async {
+        let Some(service) = served.into_iter().next() else {
+            return Err(WorkerError::service("no qmgr service".to_owned()));
+        };
+        let settings: Settings = service.settings()?;
+        let queue = service.shared.queue.clone();
+        let context = Context::new(settings, queue, Arc::new(SystemClock));
+        let (scheduler, engine) = Scheduler::new(context);
+        let listener = worker.listener(&service.listener)?;
+        worker.alone().await;
+        let finishing = async {
+            worker.finishing().await;
+        };
+        let triggers = worker.serve(listener, |connection| {
+            let scheduler = scheduler.clone();
+            async move { obey(connection, &scheduler).await }
+        });
+        let (ran, ()) = tokio::join!(engine.run(finishing), triggers);
+        ran.map_err(WorkerError::io("active queue"))
+    })
+}
+
+async fn obey(connection: Connection, scheduler: &Scheduler) {
+    let mut bytes = Vec::new();
+    let mut stream = connection.stream.take(LONGEST_TRIGGER);
+    // A trigger is one or two writes and a close; one that does not close counts as far as it came.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    scheduler.trigger(QmgrTrigger::parse(&bytes)).await;
+}
