@@ -3,4 +3,5 @@
 #![forbid(unsafe_code)]
 #![cfg(test)]
 
+mod compliance;
 mod seams;

@@ -132,7 +132,7 @@ impl Session {
             Ok(line) => line,
             Err(mistake) => return self.mistake(&mistake, started),
         };
-        if line.name.needs_mailbox() && self.selected.is_none() && is_known(&line) {
+        if line.name.needs_mailbox() && self.selected.is_none() && !lacks_arguments(&line) {
             self.answer(line.tag, &Reply::no_mailbox_selected(), started);
             return Ok(());
         }
@@ -307,9 +307,14 @@ impl Session {
     }
 }
 
-/// A command that nobody knows is told so, whatever its place.
-fn is_known(line: &CommandLine<'_>) -> bool {
-    line.name.as_str() != "UID CHECK" && line.name.as_str() != "UID CLOSE"
+/// Commands that Dovecot looks at before it asks for a mailbox.
+fn lacks_arguments(line: &CommandLine<'_>) -> bool {
+    let early = ["COPY", "MOVE", "UID COPY", "UID MOVE", "UID EXPUNGE", "UID CHECK", "UID CLOSE"];
+    let mistake = line.command().err();
+    early.contains(&line.name.as_str())
+        && mistake.is_some_and(|mistake| {
+            matches!(&*mistake.problem, "Missing arguments" | "Unknown command")
+        })
 }
 
 /// Never returns for a session without a worker.

@@ -235,6 +235,8 @@ impl Scanner {
         }
         self.advance(line);
         let at = self.at;
+        // Its line end is its own: a delimiter right behind it ends there and not before.
+        self.before_ending = at;
         let Some(multipart) = self.open.last_mut() else { return };
         if closes {
             multipart.boundary = None;

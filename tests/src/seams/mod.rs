@@ -1,3 +1,4 @@
 //! Each seam between daemons, with one side ours and the other side the original's.
 
+mod imap;
 mod originals;

@@ -245,7 +245,7 @@ impl Command {
             }
             "FETCH" | "STORE" | "COPY" | "MOVE" => on_messages(uid, plain, cursor),
             "EXPUNGE" if uid => {
-                cursor.blank()?;
+                cursor.blank().map_err(|_| Syntax::new("Missing arguments"))?;
                 let set = sequence(cursor, uid)?;
                 cursor.end()?;
                 Ok(Self::UidExpunge(set))
@@ -287,7 +287,8 @@ fn login(name: &str, cursor: &mut Cursor<'_>) -> Result<Command, Syntax> {
 
 fn on_messages(uid: bool, name: &str, cursor: &mut Cursor<'_>) -> Result<Command, Syntax> {
     if !cursor.more() {
-        return Err(Syntax::new(if uid { "Missing arguments" } else { "Invalid arguments" }));
+        let copies = matches!(name, "COPY" | "MOVE");
+        return Err(if copies { Syntax::new("Missing arguments") } else { Syntax::INVALID });
     }
     let set = sequence(cursor, uid)?;
     if cursor.blank().is_err() {
