@@ -129,6 +129,13 @@ pub fn format_with_zone(seconds: i64) -> String {
     moment.strftime("%a, %e %b %Y %H:%M:%S %z (%Z)").to_string()
 }
 
+/// `20261122061412`, in UTC: the time in a Message-Id.
+#[must_use]
+pub fn format_utc_digits(seconds: i64) -> String {
+    let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
+    moment.to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S").to_string()
+}
+
 /// A moment as the first line of an mbox message has it: `Sun Nov 22 06:14:12 2026`.
 #[must_use]
 pub fn format_ctime(seconds: i64) -> String {

@@ -1,10 +1,12 @@
 //! The services of master.cf that this daemon can take over.
 
 use crate::plan::Takeover;
-use crate::{error, rewrite, scheduler, showq};
+use crate::{cleanup, error, pickup, rewrite, scheduler, showq};
 
 /// One line for each; a program that is not here stays with Postfix.
 pub const TAKEOVERS: &[Takeover] = &[
+    cleanup::TAKEOVER,
+    pickup::TAKEOVER,
     showq::TAKEOVER,
     scheduler::service::TAKEOVER,
     rewrite::TAKEOVER,

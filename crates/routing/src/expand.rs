@@ -101,6 +101,28 @@ impl<T: Tables> Routing<T> {
         self.canonical_by(&maps.canonical, &address).await
     }
 
+    /// As [`Self::canonical`], with only those maps whose `*_canonical_classes` name the address's place:
+    /// the role's own, the common one.
+    ///
+    /// # Errors
+    ///
+    /// [`ExpandError`]
+    pub async fn canonical_where(
+        &self,
+        role: Role,
+        own: bool,
+        common: bool,
+        address: &str,
+    ) -> Result<String, ExpandError> {
+        let (maps, none) = (&self.settings.maps, Maps::default());
+        let own_map = match role {
+            Role::Sender => &maps.sender_canonical,
+            Role::Recipient => &maps.recipient_canonical,
+        };
+        let address = self.canonical_by(if own { own_map } else { &none }, address).await?;
+        self.canonical_by(if common { &maps.canonical } else { &none }, &address).await
+    }
+
     async fn canonical_by(&self, maps: &Maps, address: &str) -> Result<String, ExpandError> {
         let mut address = address.to_owned();
         if maps.is_empty() {
