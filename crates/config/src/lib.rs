@@ -7,6 +7,7 @@
 //! a setting that we do not obey has no constant, so no daemon can read it by mistake.
 #![forbid(unsafe_code)]
 
+pub mod docs;
 pub mod dovecot;
 pub mod files;
 pub mod opendkim;
@@ -16,6 +17,7 @@ pub mod register;
 pub mod suggest;
 pub mod text;
 pub mod theoris;
+pub mod usage;
 
 pub use files::Files;
 pub use problem::{Place, Problem, Problems, Severity};

@@ -154,7 +154,7 @@ fn layered(given: Vec<Given>, problems: &mut Problems) -> Theoris {
     let known = keys();
     let mut figment = Figment::from(Serialized::defaults(Theoris::default()));
     for Given { path, value, place, source } in given {
-        if !known.iter().any(|key| *key == path) {
+        if !known.contains(&path) {
             let meant = nearest(&path, known.iter().map(String::as_str));
             let instead =
                 meant.map_or("remove it".to_owned(), |meant| format!("did you mean {meant}?"));

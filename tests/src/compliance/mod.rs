@@ -1,3 +1,4 @@
-//! The same conversations with an original and with ours: what both say and do is compared.
+//! The same case against an original and against ours: what both say and do is compared.
 
+mod config;
 pub(crate) mod imap;

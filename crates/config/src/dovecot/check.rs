@@ -130,11 +130,8 @@ fn check_block(path: &str, block: &Section, problems: &mut Problems) {
         }
         return;
     }
-    let needs_name = filter
-        || matches!(
-            kind,
-            "service" | "unix_listener" | "fifo_listener" | "inet_listener" | "mailbox"
-        );
+    let needs_name =
+        filter || matches!(kind, "service" | "unix_listener" | "fifo_listener" | "mailbox");
     if needs_name && block.name.is_none() {
         problems
             .error(block.at.clone(), format!("a {kind} block needs a name"))

@@ -215,6 +215,16 @@ pub fn check(value: &Value, fact: &Fact) -> Result<(), Fault> {
     }
 }
 
+/// A time or a size as a plain number, so that two ways to write it can be compared.
+pub fn normal(value: &Value, fact: &Fact) -> Option<String> {
+    match fact.kind {
+        "size" => Size::read(&value.text, None, fact).ok().map(|size| size.to_string()),
+        // Dovecot prints an endless time as the largest number of seconds.
+        "time" => Time::read(&value.text, None, fact).ok().map(|time| time.as_millis().to_string()),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -50,7 +50,11 @@ pub fn lines(file: &Place, content: &[u8], problems: &mut Problems) -> Vec<(Plac
         };
         let text = without_comment(text.trim_ascii(), &at, problems);
         if text.is_empty() {
-            // As in Dovecot, a comment or an empty line does not end a continued one.
+            if let Some((start, _)) = joined.take() {
+                problems
+                    .warning(start, "a line continued with \\ is cut by an empty or comment line, and lost as in Dovecot")
+                    .instead("move the comment away");
+            }
             continue;
         }
         let (start, mut line) = joined.take().unwrap_or((at.clone(), String::new()));
@@ -247,7 +251,6 @@ mod tests {
             ("a=b", plain("a", "b")),
             ("a =", plain("a", "")),
             ("a = one \\\n   two\\\n three", plain("a", "one two three")),
-            ("a = x \\\n# comment\n y", plain("a", "x y")),
             ("a = \"x # y\"", quoted("x # y")),
             ("a = 'it\\'s'", quoted("it's")),
             ("a = \"x\" y", plain("a", "\"x\" y")),
@@ -268,7 +271,7 @@ mod tests {
 
     #[test]
     fn bad_lines_are_told() {
-        let bad = "= x\nlonely\na b\na {x\na { b = c }\na = \"open\nssl{\na = b#c\nb = x\\";
+        let bad = "= x\nlonely\na b\na {x\na { b = c }\na = \"open\nssl{\na = b#c\na = x \\\n# comment\nb = y\nb = x\\";
         insta::assert_snapshot!(read(bad).1, @r#"
         d:1: no name before "= x"; write: name = value
         d:2: "lonely" is neither a setting nor a block; write: name = value, or: name {
@@ -278,7 +281,8 @@ mod tests {
         d:6: a: a quote without its end; close the quote on the same line
         d:7: no blank before { in "ssl{"; write: name {
         d:8: warning: a # without a blank before it begins a comment; put a blank before it, or quote the value
-        d:9: the file ends inside a line continued with \; remove the last backslash
+        d:9: warning: a line continued with \ is cut by an empty or comment line, and lost as in Dovecot; move the comment away
+        d:12: the file ends inside a line continued with \; remove the last backslash
         "#);
     }
 

@@ -1,4 +1,6 @@
 //! Namespaces, mailboxes, passdbs and userdbs, read.
+//!
+//! Read: dovecot, on behalf of the daemons.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! `service` blocks over Dovecot's own: who listens where.
+//!
+//! Read: dovecot, on behalf of the daemons.
 
 use std::path::PathBuf;
 
@@ -158,7 +160,7 @@ impl Reader<'_> {
     }
 
     fn listener(&mut self, section: &Section) -> Option<Listener> {
-        let name = section.name.clone()?;
+        let name = section.name.clone().unwrap_or_default();
         let path = self.base.join(&name);
         let kind = match section.kind.as_str() {
             "unix_listener" => ListenerKind::Unix {

@@ -147,7 +147,6 @@ impl Machine {
         let mut networks = Vec::new();
         for &(address, prefix) in &self.addresses {
             let length = match (style, address) {
-                (_, IpAddr::V4(v4)) if v4.is_loopback() => 8,
                 ("host", IpAddr::V4(_)) => 32,
                 ("host", IpAddr::V6(_)) => 128,
                 ("class", IpAddr::V4(v4)) => match v4.octets()[0] {

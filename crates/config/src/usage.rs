@@ -1,0 +1,142 @@
+//! Whether the register tells the truth: a setting said to be obeyed is read by some code and proved by some test.
+
+use std::collections::BTreeSet;
+
+use crate::register::{Fact, HARMLESS, Mark};
+use crate::{dovecot, opendkim, postfix};
+
+/// A register with the module that its constants are in.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    pub module: &'static str,
+    /// The name in texts.
+    pub name: &'static str,
+    pub facts: &'static [Fact],
+}
+
+/// The three registers.
+pub const PRODUCTS: [Product; 3] = [
+    Product { module: "postfix", name: "Postfix", facts: postfix::FACTS },
+    Product { module: "dovecot", name: "Dovecot", facts: dovecot::FACTS },
+    Product { module: "opendkim", name: "OpenDKIM", facts: opendkim::names::FACTS },
+];
+
+/// The name of a setting's constant: `MYHOSTNAME`, `SERVICE_UNIX_LISTENER_MODE`, `N2BOUNCE_NOTICE_RECIPIENT`.
+pub fn constant_name(setting: &str) -> String {
+    let word = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let constant: String = setting.chars().map(word).collect();
+    if constant.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("N{constant}")
+    } else {
+        constant
+    }
+}
+
+/// The settings marked as obeyed whose constant no source uses, as `postfix myhostname`.
+///
+/// `sources` are the texts of all Rust files but the tests of this crate; a file counts for a product when it
+/// names the product's module (`postfix::`, or `names::` inside this crate).
+pub fn unread<'s>(sources: impl IntoIterator<Item = &'s str>) -> Vec<String> {
+    let mut used: [BTreeSet<String>; PRODUCTS.len()] = Default::default();
+    for source in sources {
+        let words = || source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for (product, used) in PRODUCTS.iter().zip(&mut used) {
+            let inside = source.contains(&format!("//! Read: {}", product.module));
+            if inside || source.contains(&format!("{}::", product.module)) {
+                used.extend(words().filter(|word| is_constant(word)).map(str::to_owned));
+            }
+        }
+    }
+    let mut unread = Vec::new();
+    for (product, used) in PRODUCTS.iter().zip(&used) {
+        for fact in obeyed(product.facts).filter(|fact| !used.contains(&constant_name(fact.name))) {
+            unread.push(format!("{} {}", product.module, fact.name));
+        }
+    }
+    unread
+}
+
+/// The settings marked as obeyed that name no test, or one that is not among `tests`.
+pub fn unproved(tests: &BTreeSet<String>) -> Vec<String> {
+    let mut unproved = Vec::new();
+    for product in PRODUCTS {
+        for fact in obeyed(product.facts) {
+            if fact.test.is_empty() {
+                unproved.push(format!("{} {}: names no test", product.module, fact.name));
+            } else if !tests.contains(fact.test) {
+                unproved.push(format!(
+                    "{} {}: there is no test {}",
+                    product.module, fact.name, fact.test
+                ));
+            }
+        }
+    }
+    unproved
+}
+
+/// Rows whose sentence is missing where one is needed, or not of the form that its mark asks for.
+pub fn unexplained() -> Vec<String> {
+    let mut rows = Vec::new();
+    for product in PRODUCTS {
+        for fact in product.facts {
+            let fine = match fact.mark {
+                Mark::Supported => true,
+                Mark::Differs | Mark::Unsupported => !fact.sentence.is_empty(),
+                Mark::Harmless => {
+                    HARMLESS.iter().any(|reason| fact.sentence.starts_with(&format!("{reason}: ")))
+                }
+            };
+            if !fine {
+                rows.push(format!("{} {}", product.module, fact.name));
+            }
+        }
+    }
+    rows
+}
+
+fn obeyed(facts: &'static [Fact]) -> impl Iterator<Item = &'static Fact> {
+    facts.iter().filter(|fact| matches!(fact.mark, Mark::Supported | Mark::Differs))
+}
+
+fn is_constant(word: &str) -> bool {
+    word.len() > 2
+        && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constant_that_nobody_reads_is_found() {
+        let all = unread([]);
+        assert!(
+            all.contains(&"postfix myhostname".to_owned())
+                && all.contains(&"dovecot ssl_cert".to_owned())
+        );
+        let rest = unread([
+            "use config::postfix; fn f() { view.get(postfix::MYHOSTNAME, p) }",
+            "const SSL_CERT: u8 = 1;",
+        ]);
+        assert!(!rest.contains(&"postfix myhostname".to_owned()));
+        assert!(
+            rest.contains(&"dovecot ssl_cert".to_owned()),
+            "the second file does not name dovecot::"
+        );
+        assert_eq!(rest.len(), all.len() - 1);
+    }
+
+    #[test]
+    fn every_row_is_explained() {
+        assert_eq!(unexplained(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_test_that_does_not_exist_is_found() {
+        let none = unproved(&BTreeSet::new());
+        assert_eq!(
+            none.len(),
+            PRODUCTS.iter().map(|product| obeyed(product.facts).count()).sum::<usize>()
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! What postconf and doveconf make of a configuration, and what we make of it.
+
+mod dovecot;
+mod postfix;
