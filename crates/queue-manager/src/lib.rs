@@ -4,8 +4,10 @@
 //! its worker does. `plan.rs` turns master.cf into sockets and roles; nothing else is shared.
 #![forbid(unsafe_code)]
 
+pub mod bounce;
 pub mod cleanup;
 pub mod error;
+pub mod flush;
 pub mod ipc;
 pub mod pickup;
 pub mod plan;

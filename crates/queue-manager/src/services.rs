@@ -1,7 +1,7 @@
 //! The services of master.cf that this daemon can take over.
 
 use crate::plan::Takeover;
-use crate::{cleanup, error, pickup, rewrite, scheduler, showq};
+use crate::{bounce, cleanup, error, flush, pickup, rewrite, scheduler, showq};
 
 /// One line for each; a program that is not here stays with Postfix.
 pub const TAKEOVERS: &[Takeover] = &[
@@ -10,6 +10,8 @@ pub const TAKEOVERS: &[Takeover] = &[
     showq::TAKEOVER,
     scheduler::service::TAKEOVER,
     rewrite::TAKEOVER,
+    bounce::TAKEOVER,
+    flush::TAKEOVER,
     error::ERROR,
     error::DISCARD,
 ];
