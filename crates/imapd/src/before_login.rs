@@ -37,6 +37,7 @@ struct Conversing {
     own: LoginSettings,
     framer: Framer,
     asked_capabilities: bool,
+    after_starttls: bool,
     mistakes: u32,
 }
 
@@ -47,8 +48,14 @@ fn framer() -> Framer {
 /// Serves one client until it has logged in or gone.
 pub async fn converse(client: Client) {
     let own = serde_json::from_value(client.front().settings.own.clone()).unwrap_or_default();
-    let mut conversing =
-        Conversing { client, own, framer: framer(), asked_capabilities: false, mistakes: 0 };
+    let mut conversing = Conversing {
+        client,
+        own,
+        framer: framer(),
+        asked_capabilities: false,
+        after_starttls: false,
+        mistakes: 0,
+    };
     let greeting = conversing.client.front().settings.greeting.clone();
     let capabilities = conversing.capabilities().await;
     conversing.line(&format!("* OK [CAPABILITY {capabilities}] {greeting}"));
@@ -57,9 +64,10 @@ pub async fn converse(client: Client) {
             Ok(Next::Go) => {}
             Ok(Next::StartTls) => {
                 if conversing.client.start_tls().await.is_err() {
-                    conversing.client.disconnected("Connection closed");
+                    conversing.client.handshake_failed();
                     return;
                 }
+                conversing.after_starttls = true;
                 // Nothing of what came in the clear counts any more.
                 conversing.framer = framer();
             }
@@ -167,7 +175,8 @@ impl Conversing {
         };
         match command {
             Command::Capability => {
-                self.asked_capabilities = true;
+                // After STARTTLS every client has to ask; that says nothing about the answer's code.
+                self.asked_capabilities |= !self.after_starttls;
                 let list = self.capabilities().await;
                 self.line(&format!("* CAPABILITY {list}"));
                 self.line(&format!(

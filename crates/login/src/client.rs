@@ -189,7 +189,9 @@ impl Client {
                 self.tls_failure = Some(match &error {
                     WireError::Closed => "Connection closed".to_owned(),
                     WireError::Handshake(cause) if is_end(cause) => "Connection closed".to_owned(),
-                    WireError::Handshake(cause) => log::printable(&cause.to_string()),
+                    WireError::Handshake(cause) => {
+                        format!("SSL_accept() failed: {}", log::printable(&cause.to_string()))
+                    }
                     other => other.to_string(),
                 });
                 Err(error)
@@ -369,6 +371,14 @@ impl Client {
                 Err(limit.parse().map_or(Stranded::Internal, |limit| Stranded::TooMany { limit }))
             }
             _ => Err(Stranded::Internal),
+        }
+    }
+
+    /// Logs that no TLS could be agreed on.
+    pub fn handshake_failed(&self) {
+        match self.tls_failure.as_deref() {
+            None | Some("Connection closed") => self.disconnected("Connection closed"),
+            Some(failure) => self.disconnected(&format!("Connection closed: {failure}")),
         }
     }
 

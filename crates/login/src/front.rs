@@ -74,7 +74,7 @@ where
     if wrapped {
         let Some(tls) = tls else { return };
         if client.handshake(&tls).await.is_err() {
-            client.disconnected("Connection closed");
+            client.handshake_failed();
             return;
         }
     }
