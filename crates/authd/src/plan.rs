@@ -10,10 +10,13 @@ use ::config::{Place, Problems};
 use daemon::{Account, Args, Link, Listen, Plan, Processes, Role, privileges};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub const PROTOCOL: &str = "auth";
 pub const POOL: &str = "auth-worker";
+
+/// Made by the unit; without its directory there is no control socket.
+const CONTROL: &str = "/run/theoris/authd.control";
 
 const DEFAULT_FILE: &str = "/etc/dovecot/dovecot.conf";
 
@@ -66,7 +69,9 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
             server: POOL.into(),
         }],
         log: daemon::Log { ident: "dovecot".into(), ..daemon::Log::default() },
-        control: privileges::is_root().then(|| "/run/theoris/authd.control".into()),
+        control: Some(CONTROL.into()).filter(|path: &PathBuf| {
+            privileges::is_root() && path.parent().is_some_and(Path::exists)
+        }),
         problems,
         ..Plan::default()
     })
