@@ -4,5 +4,6 @@
 pub mod base64;
 pub mod dovecot_auth;
 pub mod imap;
+pub mod pop3;
 pub mod postfix;
 pub mod smtp;
