@@ -34,6 +34,7 @@ pub mod variables;
 mod watch;
 
 pub use change::How;
+pub use dotlock::DotLock;
 pub use error::StoreError;
 pub use location::{Index, Layout, Location, LocationError};
 pub use mailbox::{Access, Changes, Mailbox, Message};

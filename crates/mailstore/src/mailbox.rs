@@ -323,6 +323,17 @@ impl Mailbox {
         Err(StoreError::Expunged(uid))
     }
 
+    /// Takes `NAME.lock` beside the mailbox's control files, for a caller's own purpose.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] when another process holds it for longer than `patience`, or the
+    /// system's error.
+    pub fn lock_beside(&self, name: &str, patience: Duration) -> Result<DotLock, StoreError> {
+        let path = self.place.control.join(name);
+        DotLock::acquire(&path, &self.store.options().hostname, self.inherited, patience)
+    }
+
     pub(crate) fn lock(&self) -> Result<DotLock, StoreError> {
         self.lock_within(self.store.options().lock_timeout)
     }

@@ -14,7 +14,7 @@ enum Piece {
 enum Name {
     Uid,
     UidValidity,
-    FileName,
+    File,
     Guid,
 }
 
@@ -73,7 +73,7 @@ impl UidlFormat {
             let name = match name.as_str() {
                 "u" | "uid" => Name::Uid,
                 "v" | "uidvalidity" => Name::UidValidity,
-                "f" | "filename" => Name::FileName,
+                "f" | "filename" => Name::File,
                 "g" | "guid" => Name::Guid,
                 _ => return Err(UnknownVariable(name)),
             };
@@ -91,7 +91,7 @@ impl UidlFormat {
     #[must_use]
     pub fn tells_messages_apart(&self) -> bool {
         let apart = |piece: &Piece| {
-            matches!(piece, Piece::Variable { name: Name::Uid | Name::FileName | Name::Guid, .. })
+            matches!(piece, Piece::Variable { name: Name::Uid | Name::File | Name::Guid, .. })
         };
         self.0.iter().any(apart)
     }
@@ -111,7 +111,7 @@ impl UidlFormat {
                     let value = match name {
                         Name::Uid => number(facts.uid),
                         Name::UidValidity => number(facts.uid_validity),
-                        Name::FileName => facts.file_name.to_owned(),
+                        Name::File => facts.file_name.to_owned(),
                         Name::Guid => facts.guid.to_owned(),
                     };
                     let missing = width.min(&64).saturating_sub(value.chars().count());
