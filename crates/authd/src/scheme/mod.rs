@@ -5,7 +5,7 @@ mod digest;
 mod md5_crypt;
 mod scram;
 
-use protocol::dovecot_auth::sasl::decode_base64;
+use protocol::base64;
 use subtle::ConstantTimeEq;
 
 /// A stored password that is split into its scheme and its hash.
@@ -64,7 +64,7 @@ impl Stored {
         match self.scheme.as_str() {
             "PLAIN" | "CLEAR" | "CLEARTEXT" => match self.encoding {
                 Encoding::Default => Some(self.hash.clone().into_bytes()),
-                Encoding::Base64 => decode_base64(&self.hash),
+                Encoding::Base64 => base64::decode(self.hash.as_bytes()),
                 Encoding::Hex => unhex(&self.hash),
             },
             _ => None,
@@ -110,7 +110,7 @@ impl Stored {
             Encoding::Base64 => false,
             Encoding::Default => self.hash.len() == 2 * digest.length() || digest.is_hex(),
         };
-        if hex { unhex(&self.hash) } else { decode_base64(&self.hash) }
+        if hex { unhex(&self.hash) } else { base64::decode(self.hash.as_bytes()) }
     }
 
     fn broken(&self) -> Verdict {

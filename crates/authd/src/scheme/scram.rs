@@ -2,7 +2,7 @@
 
 use super::{Verdict, unhex};
 use hmac::{Hmac, KeyInit, Mac};
-use protocol::dovecot_auth::sasl::decode_base64;
+use protocol::base64;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -79,7 +79,8 @@ fn pbkdf2(hash: &str, password: &[u8]) -> Option<Verdict> {
 fn scram(prf: Prf, hash: &str, password: &[u8]) -> Option<Verdict> {
     let mut parts = hash.split(',');
     let rounds = rounds(parts.next()?)?;
-    let (salt, stored) = (decode_base64(parts.next()?)?, decode_base64(parts.next()?)?);
+    let (salt, stored) =
+        (base64::decode(parts.next()?.as_bytes())?, base64::decode(parts.next()?.as_bytes())?);
     let salted = prf.pbkdf2(password, &salt, rounds);
     let computed = prf.digest(&prf.hmac(&salted, &[b"Client Key"]));
     Some(Verdict::of(computed.ct_eq(&stored).into()))
