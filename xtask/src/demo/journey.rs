@@ -6,12 +6,37 @@ use harness::client::{Client, trust};
 use harness::log::Line;
 use harness::site::Site;
 
-pub const FROM: &str = "user1@example.com";
-/// An alias of two mailboxes, so that one message is delivered twice.
-pub const TO: &str = "sales@example.org";
-/// Where it arrives.
-pub const MAILBOXES: &[&str] = &["user1@example.com", "user2@example.com"];
+/// Who writes to whom in the demo.
+#[derive(Clone, Copy, Debug)]
+pub struct Cast {
+    pub sender: &'static str,
+    pub login: &'static str,
+    /// `NUL login NUL password` in base64 (RFC 4616).
+    plain: &'static str,
+    pub recipient: &'static str,
+    /// The logins in whose mailboxes it arrives; the first is read by IMAP, the last by POP3.
+    pub readers: &'static [&'static str],
+}
+
 pub const PASSWORD: &str = "secret";
+
+/// Virtual users; the recipient is an alias of two mailboxes, so that one message is delivered twice.
+pub const GUIDE: Cast = Cast {
+    sender: "user1@example.com",
+    login: "user1@example.com",
+    plain: "AHVzZXIxQGV4YW1wbGUuY29tAHNlY3JldA==",
+    recipient: "sales@example.org",
+    readers: &["user1@example.com", "user2@example.com"],
+};
+
+/// System users through PAM: both forms of the name log in.
+pub const VPS: Cast = Cast {
+    sender: "info@example.com",
+    login: "info",
+    plain: "AGluZm8Ac2VjcmV0",
+    recipient: "postmaster@example.com",
+    readers: &["info", "info@example.com"],
+};
 
 /// What was submitted.
 pub struct Sent {
@@ -21,7 +46,7 @@ pub struct Sent {
 }
 
 /// Submits a message on port 587 with STARTTLS and AUTH PLAIN, and waits until it has left the queue.
-pub fn submit(site: &Site) -> Sent {
+pub fn submit(site: &Site, cast: &Cast) -> Sent {
     let began = SystemTime::now();
     let message_id = format!(
         "<{}@client.example.com>",
@@ -34,13 +59,13 @@ pub fn submit(site: &Site) -> Sent {
     client.expect("STARTTLS", "220");
     let mut client = client.start_tls("mail.example.com", &trust);
     client.expect("EHLO client.example.com", "250");
-    // NUL user1@example.com NUL secret, in base64 (RFC 4616).
-    client.expect("AUTH PLAIN AHVzZXIxQGV4YW1wbGUuY29tAHNlY3JldA==", "235");
-    client.expect(&format!("MAIL FROM:<{FROM}>"), "250");
-    client.expect(&format!("RCPT TO:<{TO}>"), "250");
+    client.expect(&format!("AUTH PLAIN {}", cast.plain), "235");
+    let Cast { sender, recipient, .. } = cast;
+    client.expect(&format!("MAIL FROM:<{sender}>"), "250");
+    client.expect(&format!("RCPT TO:<{recipient}>"), "250");
     client.expect("DATA", "354");
     let message = format!(
-        "From: User One <{FROM}>\r\nTo: Sales <{TO}>\r\nSubject: The first voyage\r\nMessage-ID: {message_id}\r\n\
+        "From: {sender}\r\nTo: {recipient}\r\nSubject: The first voyage\r\nMessage-ID: {message_id}\r\n\
          MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
          Ahoj! Its planks were replaced one by one, and it never stopped sailing.\r\n."
     );

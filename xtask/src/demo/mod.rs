@@ -4,6 +4,7 @@
 //! root becomes a uid that nobody has before anything of the demo runs.
 
 mod journey;
+mod pam;
 mod read;
 mod user;
 
@@ -14,14 +15,20 @@ use std::time::{Duration, Instant};
 use harness::site::{DAEMONS, Site};
 use harness::{Daemon, Scratch};
 
+use self::journey::Cast;
+
 use crate::run::{Done, cargo, must, release_directory, root};
 
-const USAGE: &str = "cargo xtask demo [--once]: --once ends after the check, its exit status tells";
+const USAGE: &str = "\
+cargo xtask demo [--once] [--pam]
+  --once  ends after the check, its exit status tells
+  --pam   as root: system users through a PAM service of the demo's own (sample vps)";
 
 /// What the demo was asked to do.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     once: bool,
+    pam: bool,
     /// Set in the child that an ordinary uid runs: where programs, samples and state are.
     inside: Option<PathBuf>,
 }
@@ -36,6 +43,7 @@ impl Options {
         while let Some(word) = words.next() {
             match *word {
                 "--once" => options.once = true,
+                "--pam" => options.pam = true,
                 "--inside" => options.inside = words.next().map(PathBuf::from),
                 _ => return Err(USAGE.to_owned()),
             }
@@ -50,11 +58,17 @@ pub fn run(words: &[&str]) -> Done {
     if let Some(directory) = &options.inside {
         return perform(&directory.join("etc"), &directory.join("state"), &options);
     }
+    if options.pam && !nix::unistd::geteuid().is_root() {
+        return Err("--pam needs root: PAM reads /etc/shadow".into());
+    }
     let start = Instant::now();
     println!("building the daemons (the first time takes some minutes)");
     must(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
     println!("built in {} s", start.elapsed().as_secs());
     let scratch = Scratch::new();
+    if options.pam {
+        return pam::run_in_own_namespace(&root().join("etc"), scratch.path(), options.once);
+    }
     if nix::unistd::geteuid().is_root() {
         return user::run_as_nobody(
             &release_directory(),
@@ -69,22 +83,27 @@ pub fn run(words: &[&str]) -> Done {
 /// Starts the daemons, sends a message through them and shows what became of it.
 fn perform(samples: &Path, state: &Path, options: &Options) -> Done {
     let end = stop_on_signals()?;
-    println!("laying out etc/guide below {}", state.display());
-    let site = Site::render_on(&samples.join("guide"), state, preferred_port);
+    let (sample, cast) =
+        if options.pam { ("vps", journey::VPS) } else { ("guide", journey::GUIDE) };
+    println!("laying out etc/{sample} below {}", state.display());
+    let site = Site::render_on(&samples.join(sample), state, preferred_port);
+    if options.pam {
+        pam::use_own_service(&site)?;
+    }
     let mut daemons: Vec<Daemon> = Vec::new();
     for name in DAEMONS {
         daemons.push(site.start(name));
         println!("started {name}");
     }
-    let sent = journey::submit(&site);
+    let sent = journey::submit(&site, &cast);
     journey::show(&site, &sent);
-    read::by_imap(&site, &sent)?;
-    read::by_pop3(&site, &sent)?;
+    read::by_imap(&site, cast.readers.first().ok_or("nobody reads")?, &sent)?;
+    read::by_pop3(&site, cast.readers.last().ok_or("nobody reads")?, &sent)?;
     println!(
         "\nOK: submitted with STARTTLS and AUTH, queued, delivered to a Maildir, read by IMAP and POP3."
     );
     if !options.once {
-        settings(&site);
+        settings(&site, &cast);
         while !end.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -105,20 +124,21 @@ fn preferred_port(standard: u16) -> u16 {
     }
 }
 
-fn settings(site: &Site) {
+fn settings(site: &Site, cast: &Cast) {
     println!(
         "\n\
          To try it with a mail program (Thunderbird: configure manually), as long as this runs:\n\
          \n\
-         \x20 address    user1@example.com          password  secret\n\
-         \x20 IMAP       127.0.0.1 port {}         SSL/TLS, normal password, user name user1@example.com\n\
+         \x20 address    {}          user name {}, password secret\n\
+         \x20 IMAP       127.0.0.1 port {}         SSL/TLS, normal password\n\
          \x20 POP3       127.0.0.1 port {}         SSL/TLS\n\
          \x20 outgoing   127.0.0.1 port {}         STARTTLS, normal password (or port {} with SSL/TLS)\n\
          \x20 authority  {}\n\
          \n\
-         Others with the same password: user2@example.com admin@example.com info@example.org admin@example.net\n\
          The daemons' files: {}\n\
          Ctrl-C ends it and takes everything away.",
+        cast.sender,
+        cast.login,
         site.port("imaps"),
         site.port("pop3s"),
         site.port("submission"),

@@ -3,12 +3,11 @@
 use harness::client::{Client, trust};
 use harness::site::Site;
 
-use super::journey::{MAILBOXES, PASSWORD, Sent};
+use super::journey::{PASSWORD, Sent};
 use crate::run::Done;
 
 /// Logs in on port 143 with STARTTLS and fetches the message.
-pub fn by_imap(site: &Site, sent: &Sent) -> Done {
-    let user = MAILBOXES[0];
+pub fn by_imap(site: &Site, user: &str, sent: &Sent) -> Done {
     let mut client = Client::tcp(site.port("imap"));
     client.line();
     client.imap("a", "STARTTLS");
@@ -22,8 +21,7 @@ pub fn by_imap(site: &Site, sent: &Sent) -> Done {
 }
 
 /// Logs in on port 995 and retrieves the message.
-pub fn by_pop3(site: &Site, sent: &Sent) -> Done {
-    let user = MAILBOXES[1];
+pub fn by_pop3(site: &Site, user: &str, sent: &Sent) -> Done {
     let mut client = Client::tls(site.port("pop3s"), "mail.example.com", &trust(&site.ca));
     client.line();
     for command in [format!("USER {user}"), format!("PASS {PASSWORD}"), "UIDL 1".to_owned()] {

@@ -44,7 +44,7 @@ fn free_uid() -> Result<u32, String> {
         .ok_or_else(|| "no free uid between 62000 and 64000".to_owned())
 }
 
-fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+pub fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
