@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::run::{Done, cargo, command, must, root};
-use crate::{checks, edges, peers, samples, test};
+use crate::{checks, demo, edges, peers, samples, test};
 
 /// A named step.
 type Step = (&'static str, fn() -> Done);
@@ -19,6 +19,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("tests", || test::run(&[])),
     ("samples", samples::check),
+    ("demo", || demo::run(&["--once"])),
     ("units", units),
     ("documentation", documentation),
     ("licences, bans, sources", deny),
