@@ -97,8 +97,8 @@ pub struct Role {
     /// No set-uid or set-gid program can give its processes anything. Off only for the runners of
     /// `|command` and pipe(8).
     pub no_new_privileges: bool,
-    /// Which roles may hand over to its workers (`OnDemand`). A role that meets strangers must not
-    /// be among them where that would let it choose a user. Empty: any role.
+    /// Which roles may hand over to its workers (`OnDemand`); nobody else. A role that meets
+    /// strangers must not be among them where that would let it choose a user.
     pub hand_over_from: Vec<String>,
 }
 

@@ -280,8 +280,14 @@ impl Worker {
         *self.0.busy.borrow()
     }
 
-    /// Waits for room for one more connection; [`Self::spawn_connection`] fills it.
+    /// Waits for room for one more connection that has arrived already, and takes it.
     pub async fn room(&self) -> Busy {
+        let mut busy = self.free_room().await;
+        busy.start();
+        busy
+    }
+
+    async fn free_room(&self) -> Busy {
         let permit = Arc::clone(&self.0.connections).acquire_owned().await.ok();
         self.busy_with(permit)
     }
@@ -310,7 +316,7 @@ impl Worker {
         let mut finishing = pin!(self.finishing());
         loop {
             let accepted = async {
-                let busy = self.room().await;
+                let busy = self.free_room().await;
                 (listener.accept().await, busy)
             };
             let (accepted, busy) = tokio::select! {

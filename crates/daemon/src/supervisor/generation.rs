@@ -2,6 +2,7 @@
 //! any of its workers starts, so a plan that cannot be carried out changes nothing.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -76,17 +77,28 @@ impl Generation {
     /// Takes the place of `old`.
     pub fn succeed(&mut self, old: &mut Self) {
         self.inherited = std::mem::take(&mut old.inherited);
+        for (name, _) in self.inherited.iter().filter(|(name, _)| name.starts_with(KEPT)) {
+            notify::forget(name); // each is given again below, if it still is wanted
+        }
+        for (at, name) in old.kept_names() {
+            if !self.sockets.iter().any(|socket| socket.at.as_ref() == Some(&at)) {
+                notify::forget(&name);
+            }
+        }
         for socket in &self.sockets {
-            let known = |before: &Socket| before.name == socket.name && before.at == socket.at;
-            if socket.at.is_some() && !old.sockets.iter().any(known) {
-                notify::keep(&kept_name(&socket.name), socket.descriptor.as_fd());
+            let Some(at) = &socket.at else { continue };
+            if !old.sockets.iter().any(|before| before.at.as_ref() == Some(at)) {
+                notify::keep(&kept_name(&socket.name, at), socket.descriptor.as_fd());
             }
         }
-        for before in old.sockets.iter().filter(|before| before.at.is_some()) {
-            if !self.sockets.iter().any(|socket| socket.name == before.name) {
-                notify::forget(&kept_name(&before.name));
-            }
-        }
+        // What was kept is in use by now, or belongs to an address that nobody wants any more.
+        self.inherited.retain(|(name, _)| !name.starts_with(KEPT));
+    }
+
+    fn kept_names(&self) -> Vec<(At, String)> {
+        let ours =
+            self.sockets.iter().filter_map(|socket| Some((socket.at.clone()?, &socket.name)));
+        ours.map(|(at, name)| (at.clone(), kept_name(name, &at))).collect()
     }
 
     pub fn bundles_of(&self, role: &str) -> impl Iterator<Item = &Bundle> {
@@ -107,10 +119,17 @@ impl Generation {
     }
 }
 
-/// systemd allows no colon and no control character in the name of a descriptor.
-fn kept_name(name: &str) -> String {
+/// systemd allows no colon and no control character in the name of a descriptor, and 255 bytes.
+fn kept_name(name: &str, at: &At) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() || "-_./".contains(c) { c } else { '_' };
-    format!("{KEPT}{}", name.chars().map(letter).collect::<String>())
+    format!("{KEPT}{name}@{}", at_text(at)).chars().take(250).map(letter).collect()
+}
+
+fn at_text(at: &At) -> String {
+    match at {
+        At::Tcp(address) => address.to_string(),
+        At::Unix { path, .. } => path.display().to_string(),
+    }
 }
 
 /// The control worker is a role like any other, with a user that owns nothing.
@@ -205,20 +224,14 @@ fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec
             }
             continue;
         }
-        let bound = old.sockets.iter().find(|socket| socket.at.as_ref() == Some(&listen.at));
-        let bound = bound.map(|socket| &socket.descriptor).or_else(|| kept(listen, old));
-        let descriptor = match bound {
-            Some(descriptor) => descriptor.try_clone(),
-            None => listen::bind(&listen.at),
-        };
-        let at = Some(listen.at.clone());
-        match descriptor {
-            Ok(descriptor) => sockets.push(Socket { name: listen.name.clone(), at, descriptor }),
+        match open(listen, old) {
+            Ok(descriptors) => sockets.extend(descriptors.into_iter().map(|descriptor| Socket {
+                name: listen.name.clone(),
+                at: Some(listen.at.clone()),
+                descriptor,
+            })),
             Err(error) => {
-                let place = match &listen.at {
-                    At::Tcp(address) => address.to_string(),
-                    At::Unix { path, .. } => path.display().to_string(),
-                };
+                let place = at_text(&listen.at);
                 problems.error(None, format!("{}: cannot listen on {place}: {error}", listen.name));
             }
         }
@@ -226,17 +239,32 @@ fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec
     sockets
 }
 
+/// The sockets of one address: those of the old generation, else those that the last supervisor left
+/// in the manager's keeping, else a new one.
+fn open(listen: &Listen, old: &Generation) -> io::Result<Vec<OwnedFd>> {
+    let bound = old.sockets.iter().filter(|socket| socket.at.as_ref() == Some(&listen.at));
+    let bound: Vec<_> = bound.map(|socket| socket.descriptor.try_clone()).collect();
+    if !bound.is_empty() {
+        return bound.into_iter().collect();
+    }
+    let name = kept_name(&listen.name, &listen.at);
+    let kept = old.inherited.iter().filter(|(kept, _)| *kept == name).map(|(_, socket)| socket);
+    match &listen.at {
+        At::Tcp(address) => {
+            let mut kept = kept.filter(|socket| listen::address(socket) == address.to_string());
+            let kept = kept.next().map(OwnedFd::try_clone);
+            Ok(vec![kept.unwrap_or_else(|| listen::bind(&listen.at))?])
+        }
+        // Somebody else may have taken the path since, so it is taken again; the old socket stays
+        // open beside the new one for those who wait in its queue.
+        At::Unix { .. } => {
+            let kept = kept.map(OwnedFd::try_clone);
+            std::iter::once(listen::bind(&listen.at)).chain(kept).collect()
+        }
+    }
+}
+
 fn is_unix(socket: &OwnedFd) -> bool {
     let address = rustix::net::getsockname(socket);
     address.is_ok_and(|address| address.address_family() == rustix::net::AddressFamily::UNIX)
-}
-
-/// What the last supervisor left in the manager's keeping, if it still is at the right place. A unix
-/// path may have been taken by somebody else since, so those are bound again.
-fn kept<'old>(listen: &Listen, old: &'old Generation) -> Option<&'old OwnedFd> {
-    let At::Tcp(address) = listen.at else { return None };
-    let name = kept_name(&listen.name);
-    let mut kept = old.inherited.iter().filter(|(kept, _)| *kept == name);
-    kept.find(|(_, socket)| listen::address(socket) == address.to_string())
-        .map(|(_, socket)| socket)
 }

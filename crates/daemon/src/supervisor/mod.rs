@@ -261,8 +261,8 @@ impl<D: Daemon> Supervisor<D> {
         let Processes::OnDemand { max, .. } = role.processes else {
             return Err("its workers are not started on demand".to_owned());
         };
-        if !role.hand_over_from.is_empty() && !role.hand_over_from.iter().any(|name| name == from) {
-            return Err(format!("role {from} may not ask for it"));
+        if !role.hand_over_from.iter().any(|name| name == from) {
+            return Err(format!("role {from} is not in hand_over_from of role {name}"));
         }
         users::check(&plan.users, identity)?;
         let number = self.generation.number;

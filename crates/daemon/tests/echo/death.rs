@@ -64,3 +64,23 @@ fn a_connection_that_does_not_end_is_cut_at_the_stop() {
     assert_eq!(echo.wait().code(), Some(0));
     assert_eq!(client.line(), "");
 }
+
+#[test]
+fn nobody_is_refused_while_a_killed_supervisor_is_replaced() {
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = probe.local_addr().unwrap();
+    drop(probe);
+    let mut echo = Echo::launch(json!({ "listen": address, "control": "CONTROL" }), false, &[]);
+    echo.until("READY=1");
+    echo.address = address;
+    echo.kept.retain(|(name, _)| name.starts_with("kept-echo"));
+    assert_eq!(echo.kept.len(), 1);
+    let worker: i32 = echo.connect().ask("pid").parse().unwrap();
+    echo.signal(Signal::SIGKILL);
+    echo.wait();
+    let gone = || kill(Pid::from_raw(worker), None).is_err();
+    eventually("the old worker ends", gone, || echo.log());
+    let waiting = std::net::TcpStream::connect(address).expect("the manager holds the socket");
+    echo.start_again();
+    assert_eq!(crate::support::Client::new(waiting).greeting, "hello 1");
+}

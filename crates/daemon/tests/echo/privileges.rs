@@ -109,5 +109,5 @@ fn only_the_role_that_the_plan_names_may_ask_for_a_user() {
     let mut client = echo.connect();
     client.send("become 4711");
     assert_eq!(client.line(), "");
-    echo.logged("refused: role line may not ask for it");
+    echo.logged("refused: role line is not in hand_over_from of role user");
 }

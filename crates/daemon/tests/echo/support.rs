@@ -22,7 +22,39 @@ pub struct Echo {
     config: Value,
     child: Child,
     manager: UnixDatagram,
+    /// What the daemon gave into the manager's keeping.
+    pub kept: Vec<(String, OwnedFd)>,
     log: Arc<Mutex<String>>,
+}
+
+/// Starts the service, with one socket that the manager has.
+fn spawn(
+    directory: &Path,
+    socket: Option<(String, OwnedFd)>,
+    environment: &[(&str, &Path)],
+    log: &Arc<Mutex<String>>,
+) -> Child {
+    let mut command = Command::new("/bin/sh");
+    let script = match socket {
+        Some(_) => "exec \"$0\" \"$@\" 3<&0 </dev/null",
+        None => "exec \"$0\" \"$@\" </dev/null",
+    };
+    command.args(["-c", script]).arg(binary()).arg("-c").arg(directory.join("echo.conf"));
+    command.env("NOTIFY_SOCKET", directory.join("notify"));
+    command.env_remove("JOURNAL_STREAM").env("RUST_BACKTRACE", "0");
+    if let Some((name, socket)) = socket {
+        command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", name).stdin(Stdio::from(socket));
+    }
+    command.envs(environment.iter().copied());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stderr, copy) = (child.stderr.take().unwrap(), Arc::clone(log));
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stderr.read(&mut buffer) {
+            copy.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    });
+    child
 }
 
 pub fn binary() -> PathBuf {
@@ -50,33 +82,10 @@ impl Echo {
             config["control"] = json!(directory.path().join("control"));
         }
         std::fs::write(directory.path().join("echo.conf"), config.to_string()).unwrap();
-        let mut command = Command::new("/bin/sh");
-        let script = match pass_socket {
-            true => "exec \"$0\" \"$@\" 3<&0 </dev/null",
-            false => "exec \"$0\" \"$@\" </dev/null",
-        };
-        command
-            .args(["-c", script])
-            .arg(binary())
-            .arg("-c")
-            .arg(directory.path().join("echo.conf"));
-        command.env("NOTIFY_SOCKET", directory.path().join("notify"));
-        command.env_remove("JOURNAL_STREAM").env("RUST_BACKTRACE", "0");
-        if pass_socket {
-            command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "echo");
-            command.stdin(Stdio::from(OwnedFd::from(listener)));
-        }
-        command.envs(environment.iter().copied());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let socket = pass_socket.then(|| ("echo".to_owned(), OwnedFd::from(listener)));
         let log = Arc::new(Mutex::new(String::new()));
-        let (mut stderr, copy) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = stderr.read(&mut buffer) {
-                copy.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
-            }
-        });
-        Self { directory, address, config, child, manager, log }
+        let child = spawn(directory.path(), socket, environment, &log);
+        Self { directory, address, config, child, manager, kept: Vec::new(), log }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -93,12 +102,16 @@ impl Echo {
 
     /// What the manager is told, up to a message with this line.
     pub fn until(&mut self, wanted: &str) {
-        let mut buffer = [0; 4096];
         loop {
-            let count = self.manager.recv(&mut buffer).unwrap_or_else(|error| {
+            let got = daemon::descriptors::receive(&self.manager).unwrap_or_else(|error| {
                 panic!("no {wanted}: {error}; log:\n{}", self.log());
             });
-            if String::from_utf8_lossy(&buffer[..count]).lines().any(|line| line == wanted) {
+            let text = String::from_utf8_lossy(&got.bytes).into_owned();
+            if let Some(name) = text.lines().find_map(|line| line.strip_prefix("FDNAME=")) {
+                let name = name.to_owned();
+                self.kept.extend(got.descriptors.into_iter().map(|kept| (name.clone(), kept)));
+            }
+            if text.lines().any(|line| line == wanted) {
                 return;
             }
         }
@@ -152,6 +165,13 @@ impl Echo {
 
     pub fn setting(&self, name: &str) -> &Value {
         &self.config[name]
+    }
+
+    /// Starts the next supervisor, with the last thing that the old one gave into keeping.
+    pub fn start_again(&mut self) {
+        let kept = self.kept.pop();
+        self.child = spawn(self.directory.path(), kept, &[], &self.log);
+        self.until("READY=1");
     }
 
     pub fn wait(&mut self) -> ExitStatus {

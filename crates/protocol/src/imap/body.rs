@@ -2,7 +2,7 @@
 
 use mail_types::mime::{Address, Content, Disposition, Envelope, Message, Parameter, Part};
 
-use super::write::{nstring, string};
+use super::write::{escaped, nstring};
 
 /// `(date subject from sender reply-to to cc bcc in-reply-to message-id)`.
 pub fn envelope(out: &mut Vec<u8>, envelope: &Envelope) {
@@ -50,6 +50,13 @@ fn addresses(out: &mut Vec<u8>, list: &[Address]) {
     out.push(b')');
 }
 
+fn nescaped(out: &mut Vec<u8>, text: Option<&[u8]>) {
+    match text {
+        Some(text) => escaped(out, text),
+        None => out.extend_from_slice(b"NIL"),
+    }
+}
+
 /// `BODYSTRUCTURE`; `BODY` when not `extended`.
 pub fn structure(out: &mut Vec<u8>, part: &Part, extended: bool) {
     out.push(b'(');
@@ -59,7 +66,7 @@ pub fn structure(out: &mut Vec<u8>, part: &Part, extended: bool) {
                 structure(out, part, extended);
             }
             out.push(b' ');
-            string(out, &part.subtype);
+            escaped(out, &part.subtype);
             if extended {
                 out.push(b' ');
                 parameters(out, &part.parameters);
@@ -74,17 +81,17 @@ pub fn structure(out: &mut Vec<u8>, part: &Part, extended: bool) {
 }
 
 fn single(out: &mut Vec<u8>, part: &Part, content: &Content, extended: bool) {
-    string(out, &part.media_type);
+    escaped(out, &part.media_type);
     out.push(b' ');
-    string(out, &part.subtype);
+    escaped(out, &part.subtype);
     out.push(b' ');
     parameters(out, &part.parameters);
     out.push(b' ');
-    nstring(out, part.id.as_deref());
+    nescaped(out, part.id.as_deref());
     out.push(b' ');
-    nstring(out, part.description.as_deref());
+    nescaped(out, part.description.as_deref());
     out.push(b' ');
-    string(out, &part.encoding);
+    escaped(out, &part.encoding);
     out.extend_from_slice(format!(" {}", part.body_size.wire).as_bytes());
     if let Content::Message(message) = content {
         attached(out, message, extended);
@@ -94,7 +101,7 @@ fn single(out: &mut Vec<u8>, part: &Part, content: &Content, extended: bool) {
     }
     if extended {
         out.push(b' ');
-        nstring(out, part.md5.as_deref());
+        nescaped(out, part.md5.as_deref());
         ending(out, part);
     }
 }
@@ -112,7 +119,7 @@ fn ending(out: &mut Vec<u8>, part: &Part) {
     match &part.disposition {
         Some(Disposition { kind, parameters: list }) => {
             out.push(b'(');
-            string(out, kind);
+            escaped(out, kind);
             out.push(b' ');
             parameters(out, list);
             out.push(b')');
@@ -128,12 +135,12 @@ fn ending(out: &mut Vec<u8>, part: &Part) {
             if index > 0 {
                 out.push(b' ');
             }
-            string(out, language);
+            escaped(out, language);
         }
         out.push(b')');
     }
     out.push(b' ');
-    nstring(out, part.location.as_deref());
+    nescaped(out, part.location.as_deref());
 }
 
 fn parameters(out: &mut Vec<u8>, list: &[Parameter]) {
@@ -146,9 +153,9 @@ fn parameters(out: &mut Vec<u8>, list: &[Parameter]) {
         if index > 0 {
             out.push(b' ');
         }
-        string(out, &parameter.name);
+        escaped(out, &parameter.name);
         out.push(b' ');
-        string(out, &parameter.value);
+        escaped(out, &parameter.value);
     }
     out.push(b')');
 }

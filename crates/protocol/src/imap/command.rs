@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::append::Append;
 use super::cursor::{Cursor, Syntax};
 use super::list::{self, List, StatusItem};
 use super::sequence::SequenceSet;
@@ -265,8 +266,24 @@ impl Command {
             "ID" => id(cursor),
             "ENABLE" => enable(cursor),
             "AUTHENTICATE" | "LOGIN" => login(plain, cursor),
+            // With its message it is an event of its own.
+            "APPEND" => Err(append_without_message(cursor)),
             _ => on_mailboxes(plain, cursor).unwrap_or(Err(unknown)),
         }
+    }
+}
+
+fn append_without_message(cursor: &mut Cursor<'_>) -> Syntax {
+    if !cursor.more() {
+        return Syntax::new("Missing arguments");
+    }
+    // What stands in front of a literal's announcement that belongs to no message.
+    let bytes = cursor.rest();
+    let end = bytes.iter().rposition(|&byte| byte == b'{').unwrap_or(bytes.len());
+    let before = bytes.get(..end).unwrap_or_default();
+    match Append::parse(&mut Cursor::new(before)) {
+        Ok(_) => Syntax::new("Missing message size"),
+        Err(syntax) => syntax,
     }
 }
 
@@ -335,7 +352,7 @@ fn on_mailboxes(name: &str, cursor: &mut Cursor<'_>) -> Option<Result<Command, S
         "DELETE" => |cursor| Ok(Command::Delete(mailbox(cursor)?)),
         "RENAME" => |cursor| {
             let from = mailbox(cursor)?;
-            cursor.blank()?;
+            cursor.blank().map_err(|_| Syntax::new("Missing arguments"))?;
             Ok(Command::Rename { from, to: mailbox(cursor)? })
         },
         "SUBSCRIBE" => |cursor| Ok(Command::Subscribe(mailbox(cursor)?)),
@@ -344,7 +361,7 @@ fn on_mailboxes(name: &str, cursor: &mut Cursor<'_>) -> Option<Result<Command, S
         "LSUB" => |cursor| Ok(Command::Lsub(List::parse_lsub(cursor)?)),
         "STATUS" => |cursor| {
             let mailbox = mailbox(cursor)?;
-            cursor.blank()?;
+            cursor.blank().map_err(|_| Syntax::new("Missing arguments"))?;
             if cursor.peek() != Some(b'(') {
                 return Err(Syntax::INVALID);
             }
@@ -354,10 +371,18 @@ fn on_mailboxes(name: &str, cursor: &mut Cursor<'_>) -> Option<Result<Command, S
         "GETQUOTAROOT" => |cursor| Ok(Command::GetQuotaRoot(mailbox(cursor)?)),
         _ => return None,
     };
-    Some(cursor.blank().and_then(|()| {
+    let nothing = match name {
+        "SELECT" | "EXAMINE" => Syntax::INVALID,
+        "LIST" | "XLIST" | "LSUB" => Syntax::new("Invalid reference"),
+        _ => Syntax::new("Missing arguments"),
+    };
+    Some(cursor.blank().map_err(|_| nothing).and_then(|()| {
         let command = read(cursor)?;
-        cursor.end()?;
-        Ok(command)
+        // Like Dovecot, what else follows counts for nothing, as long as it could be read.
+        match cursor.end() {
+            Err(syntax) if syntax != Syntax::INVALID => Err(syntax),
+            _ => Ok(command),
+        }
     }))
 }
 
@@ -373,16 +398,17 @@ fn selected(cursor: &mut Cursor<'_>) -> Result<(String, bool), Syntax> {
 fn create(cursor: &mut Cursor<'_>) -> Result<Command, Syntax> {
     let mailbox = mailbox(cursor)?;
     let mut uses = Vec::new();
-    if cursor.more() {
-        cursor.open()?;
-        if cursor.keyword()? != "USE" {
-            return Err(Syntax::INVALID);
-        }
-        cursor.blank()?;
-        uses = cursor.list(|cursor| Ok(cursor.atom()?.to_owned()))?;
-        cursor.skip_blanks();
-        if !cursor.eat(b')') {
-            return Err(Syntax::new("Missing ')'"));
+    if cursor.more() && cursor.eat(b'(') {
+        while !cursor.eat(b')') {
+            let name = cursor.keyword()?;
+            cursor.skip_blanks();
+            if cursor.peek() == Some(b'(') {
+                let words = cursor.list(|cursor| Ok(cursor.atom()?.to_owned()))?;
+                if name == "USE" {
+                    uses = words;
+                }
+                cursor.skip_blanks();
+            }
         }
     }
     Ok(Command::Create { mailbox, uses })

@@ -177,13 +177,13 @@ fn with_arguments(cursor: &mut Cursor<'_>, word: &str, depth: usize) -> Result<K
         return Err(Syntax::about(format!("Unknown argument {word}")));
     }
     if cursor.blank().is_err() {
-        return Err(Syntax::about(format!("Missing parameter for {word}")));
+        return Err(missing(word));
     }
     Ok(match word {
         "NOT" => Key::Not(Box::new(key(cursor, depth + 1)?)),
         "OR" => {
             let first = key(cursor, depth + 1)?;
-            cursor.blank().map_err(|_| Syntax::new("Missing parameter for OR"))?;
+            cursor.blank().map_err(|_| missing(word))?;
             Key::Or(Box::new(first), Box::new(key(cursor, depth + 1)?))
         }
         "UID" => Key::Uids(
@@ -205,13 +205,20 @@ fn with_arguments(cursor: &mut Cursor<'_>, word: &str, depth: usize) -> Result<K
         "SMALLER" => Key::Smaller(size(cursor)?),
         "HEADER" => {
             let name = String::from_utf8_lossy(&cursor.astring()?).into_owned();
-            cursor.blank().map_err(|_| Syntax::new("Missing parameter for HEADER"))?;
+            cursor.blank().map_err(|_| missing(word))?;
             Key::Header(name, cursor.astring()?.into_owned())
         }
         "BODY" => Key::Body(cursor.astring()?.into_owned()),
         "TEXT" => Key::Text(cursor.astring()?.into_owned()),
         field => Key::Header(field.to_owned(), cursor.astring()?.into_owned()),
     })
+}
+
+fn missing(word: &str) -> Syntax {
+    match word {
+        "NOT" | "OR" => Syntax::new("Missing argument"),
+        _ => Syntax::about(format!("Missing parameter for search key (for search key: {word})")),
+    }
 }
 
 fn is_known(word: &str) -> bool {
@@ -296,8 +303,8 @@ mod tests {
         for (text, reason) in [
             ("", "Missing search parameters"),
             ("FOO", "Unknown argument FOO"),
-            ("OR SEEN", "Missing parameter for OR"),
-            ("SUBJECT", "Missing parameter for SUBJECT"),
+            ("OR SEEN", "Missing argument"),
+            ("SUBJECT", "Missing parameter for search key (for search key: SUBJECT)"),
             ("BEFORE foo", "Invalid search date parameter"),
             ("LARGER abc", "Invalid search size parameter"),
             ("(SEEN", "Missing ')'"),

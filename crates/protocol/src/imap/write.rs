@@ -32,6 +32,22 @@ pub fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// A quoted string with escapes where they are needed; a literal for what cannot be quoted.
+pub fn escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    let quotable = bytes.iter().all(|&byte| byte < 0x80 && !matches!(byte, 0 | b'\r' | b'\n'));
+    if !quotable {
+        return string(out, bytes);
+    }
+    out.push(b'"');
+    for &byte in bytes {
+        if byte == b'"' || byte == b'\\' {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
+}
+
 /// A string, or `NIL` for nothing.
 pub fn nstring(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
