@@ -11,6 +11,8 @@ pub const THEORIS_TOML: &str = "/etc/theoris/theoris.toml";
 pub struct Args {
     /// `-c PATH`, or `MAIL_CONFIG`: Postfix's configuration directory or Dovecot's file.
     pub config: Option<PathBuf>,
+    /// `--dovecot FILE`, for a daemon that reads both: `-c` is then Postfix's directory.
+    pub dovecot: Option<PathBuf>,
     /// `-x FILE`: OpenDKIM's file.
     pub opendkim: Option<PathBuf>,
     /// `--theoris FILE`.
@@ -45,6 +47,7 @@ impl Args {
             };
             match word.to_str() {
                 Some("-c") => args.config = Some(path("-c")?),
+                Some("--dovecot") => args.dovecot = Some(path("--dovecot")?),
                 Some("-x") => args.opendkim = Some(path("-x")?),
                 Some("--theoris") => args.theoris = Some(path("--theoris")?),
                 Some("--check") => args.check = true,

@@ -144,6 +144,14 @@ pub fn format_ctime(seconds: i64) -> String {
     moment.strftime("%a %b %e %H:%M:%S %Y").to_string()
 }
 
+/// A moment as Dovecot's internal errors have it: `2026-11-22 06:39:09`.
+#[must_use]
+pub fn format_stamp(seconds: i64) -> String {
+    let zone = TimeZone::system();
+    let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone);
+    moment.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
