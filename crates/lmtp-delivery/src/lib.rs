@@ -26,7 +26,7 @@ impl Daemon for LmtpDelivery {
         match worker.role() {
             plan::AGENT => agent::work(worker),
             plan::LMTP => lmtp::work(worker),
-            task::ROLE | task::SPOOL_ROLE => delivery::work(worker),
+            task::DELIVERY | task::AGENT_DELIVERY => delivery::work(worker),
             other => Err(WorkerError::service(format!("lmtp-delivery has no role {other:?}"))),
         }
     }

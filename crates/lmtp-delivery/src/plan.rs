@@ -44,10 +44,6 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
             "nothing to do: no service runs local or virtual, and dovecot.conf has no LMTP listener",
         );
     }
-    plan.roles.push(delivery(task::ROLE));
-    if !plan.users.groups.is_empty() {
-        plan.roles.push(delivery(task::SPOOL_ROLE));
-    }
     plan.problems = problems.into_result()?;
     Ok(plan)
 }
@@ -61,8 +57,9 @@ fn source(named: Option<&Path>, other: bool, usual: &str, file: &str) -> Option<
     }
 }
 
-fn delivery(name: &str) -> Role {
+fn delivery(name: &str, from: &str) -> Role {
     let mut role = Role::new(name);
+    role.hand_over_from = vec![from.to_owned()];
     role.processes = Processes::OnDemand { max: MOST_WORKERS, idle: IDLE };
     role.threads = 2;
     role
@@ -82,7 +79,7 @@ fn agents(directory: &Path, plan: &mut Plan, problems: &mut Problems) {
         let least = match &service.agent {
             Agent::Virtual(settings) => settings.minimum_uid.max(1),
             Agent::Local(settings) => {
-                plan.users.groups.extend(settings.spool_group);
+                plan.users.groups.extend(settings.spool_group());
                 1
             }
         };
@@ -100,6 +97,10 @@ fn agents(directory: &Path, plan: &mut Plan, problems: &mut Problems) {
     if settings.services.is_empty() {
         return;
     }
+    for service in &mut settings.services {
+        service.groups.clone_from(&plan.users.groups);
+    }
+    plan.roles.push(delivery(task::AGENT_DELIVERY, AGENT));
     let mut role = Role::new(AGENT);
     role.account = account;
     role.threads = 2;
@@ -157,6 +158,7 @@ fn server(path: &Path, plan: &mut Plan, problems: &mut Problems) {
     let settings = LmtpSettings::read(&config, names.clone(), problems);
     let user = view.get(dovecot::DEFAULT_INTERNAL_USER, problems);
     let place = view.place(dovecot::DEFAULT_INTERNAL_USER);
+    plan.roles.push(delivery(task::DELIVERY, LMTP));
     let mut role = Role::new(LMTP);
     role.account = account(&user, place, "default_internal_user", problems);
     role.threads = 2;

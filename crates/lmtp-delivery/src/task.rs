@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-/// The role that does tasks.
-pub const ROLE: &str = "delivery";
-/// The same for users who need the mail spool's group: a process has its groups from its start.
-pub const SPOOL_ROLE: &str = "spool-delivery";
+/// The role that delivers for the LMTP server: into mailboxes as Dovecot keeps them, nothing else.
+pub const DELIVERY: &str = "delivery";
+/// The role that delivers and reads for Postfix's agents.
+pub const AGENT_DELIVERY: &str = "agent-delivery";
 
 /// One thing to do under a recipient's uid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,9 +146,10 @@ const LONGEST_ANSWER: u64 = 512 * 1024;
 /// A mailbox lock is waited for up to two minutes; a large message takes its time.
 const PATIENCE: Duration = Duration::from_secs(1000);
 
-/// Has `task` done by the delivery worker of `identity`.
+/// Has `task` done by the worker that `role` has for `identity`.
 pub async fn perform(
     worker: &Worker,
+    role: &str,
     identity: Identity,
     task: &Task,
     content: Option<OwnedFd>,
@@ -160,7 +161,6 @@ pub async fn perform(
     let payload = serde_json::to_vec(task).map_err(|_| Gone::NoAnswer(uid))?;
     let mut descriptors = vec![OwnedFd::from(there)];
     descriptors.extend(content);
-    let role = if identity.groups.is_empty() { ROLE } else { SPOOL_ROLE };
     worker.hand_over(role, identity, &payload, descriptors).await.map_err(unreachable)?;
     let mut answer = Vec::new();
     let mut here = UnixStream::from_std(here).map_err(unreachable)?.take(LONGEST_ANSWER);

@@ -97,7 +97,7 @@ pub async fn ask(
     task: &Task,
     content: Option<OwnedFd>,
 ) -> Outcome {
-    match task::perform(worker, identity, task, content).await {
+    match task::perform(worker, task::AGENT_DELIVERY, identity, task, content).await {
         Ok(outcome) => outcome,
         Err(gone) => Outcome::Failed(Failure::new("4.3.0", gone.to_string())),
     }

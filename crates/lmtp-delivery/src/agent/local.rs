@@ -337,7 +337,7 @@ impl Service {
         if paths.is_empty() {
             return Ok(false);
         }
-        let Some(text) = self.read(settings, user, paths).await? else { return Ok(false) };
+        let Some(text) = self.read(user, paths).await? else { return Ok(false) };
         let like = Item {
             origin: Origin::Forward(local.user.clone()),
             owned: false,
@@ -357,15 +357,10 @@ impl Service {
         }
     }
 
-    async fn read(
-        &self,
-        settings: &LocalSettings,
-        user: &User,
-        paths: Vec<PathBuf>,
-    ) -> Result<Option<String>, Verdict> {
+    async fn read(&self, user: &User, paths: Vec<PathBuf>) -> Result<Option<String>, Verdict> {
         let target = Target::Read { paths, limit: LONGEST_LIST };
         let task = Task { content: Source::Nothing, prefix: String::new(), target };
-        match job::ask(&self.worker, user.identity(settings), &task, None).await {
+        match job::ask(&self.worker, user.identity(&self.settings.groups), &task, None).await {
             Outcome::Text(found) => Ok(found.map(|(_, text)| text)),
             Outcome::Failed(failure) => Err(Verdict::Failed(failure)),
             _ => Err(Verdict::failed("4.3.0", "unexpected answer of the delivery worker")),
@@ -384,7 +379,7 @@ impl Service {
             Ok(user) => user,
             Err(verdict) => return Step::Verdict(address, verdict),
         };
-        let text = match self.read(settings, &reader, vec![path.into()]).await {
+        let text = match self.read(&reader, vec![path.into()]).await {
             Ok(Some(text)) => text,
             Ok(None) => {
                 let text = format!("cannot open include file {path}");
@@ -437,7 +432,8 @@ impl Service {
         if let Target::Mbox(mbox) = &mut target {
             mbox.owned = false;
         }
-        let outcome = job.deliver(&self.worker, user.identity(settings), prefix, target).await;
+        let outcome =
+            job.deliver(&self.worker, user.identity(&self.settings.groups), prefix, target).await;
         let verdict = match verdict_of(outcome) {
             Verdict::Sent { .. } => Verdict::delivered(format!("delivered to file: {path}")),
             failed @ Verdict::Failed(_) => failed,
@@ -473,7 +469,7 @@ impl Service {
         } else {
             format!("{}/{}", user.home.display(), settings.home_mailbox)
         };
-        let identity = user.identity(settings);
+        let identity = user.identity(&self.settings.groups);
         let prefix = header::prefix(&item.sender, &expansion.reported(&local.address));
         let target = target(&self.settings, path.into(), &item.sender, &user.name);
         verdict_of(job.deliver(&self.worker, identity, prefix, target).await)

@@ -33,6 +33,9 @@ pub struct ServiceSettings {
     pub cleanup: String,
     pub recipient_delimiter: String,
     pub mbox: MboxSettings,
+    /// Groups of delivery workers: the one that may make files in the mail spool, if it takes one.
+    /// The same for all services, since a worker has its groups from its start.
+    pub groups: Vec<u32>,
     pub agent: Agent,
 }
 
@@ -69,8 +72,6 @@ pub struct LocalSettings {
     pub forward_path: Vec<String>,
     pub home_mailbox: String,
     pub mail_spool_directory: String,
-    /// The group that may make files there, if it takes a group.
-    pub spool_group: Option<u32>,
     pub mailbox_transport: String,
     pub mailbox_transport_maps: Maps,
     pub mailbox_command: String,
@@ -115,8 +116,16 @@ impl ServiceSettings {
             cleanup: view.get(postfix::CLEANUP_SERVICE_NAME, problems),
             recipient_delimiter: view.get(postfix::RECIPIENT_DELIMITER, problems),
             mbox: mbox_settings(&view, of_virtual, problems),
+            groups: Vec::new(),
             agent,
         })
+    }
+}
+
+impl LocalSettings {
+    /// The group that a mailbox in the spool needs.
+    pub fn spool_group(&self) -> Option<u32> {
+        if self.home_mailbox.is_empty() { spool_group(&self.mail_spool_directory) } else { None }
     }
 }
 
@@ -183,15 +192,12 @@ fn local_settings(view: &View<'_>, files: &dyn Files, problems: &mut Problems) -
     let forward_path = routing::tables::split_list(forward_path.as_str());
     let home_mailbox = view.get(postfix::HOME_MAILBOX, problems);
     let mail_spool_directory = view.get(postfix::MAIL_SPOOL_DIRECTORY, problems);
-    let spool_group =
-        if home_mailbox.is_empty() { spool_group(&mail_spool_directory) } else { None };
     LocalSettings {
         routing: routing::Settings::read(view, files, problems),
         alias_maps: Maps::of(&view.get(postfix::ALIAS_MAPS, problems)),
         forward_path: forward_path.into_iter().map(str::to_owned).collect(),
         home_mailbox,
         mail_spool_directory,
-        spool_group,
         mailbox_transport: view.get(postfix::MAILBOX_TRANSPORT, problems),
         mailbox_transport_maps: Maps::of(&view.get(postfix::MAILBOX_TRANSPORT_MAPS, problems)),
         mailbox_command: view.get(postfix::MAILBOX_COMMAND, problems).as_str().to_owned(),

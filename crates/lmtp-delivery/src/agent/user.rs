@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use daemon::Identity;
 use nix::unistd::User as Account;
 
-use crate::agent::settings::LocalSettings;
-
 /// A system user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -33,9 +31,8 @@ impl User {
         }))
     }
 
-    /// Always the same for a user: a worker of the uid may be running already.
-    pub fn identity(&self, settings: &LocalSettings) -> Identity {
-        let groups = settings.spool_group.into_iter().collect();
+    pub fn identity(&self, groups: &[u32]) -> Identity {
+        let groups = groups.to_vec();
         Identity { uid: self.uid, gid: self.gid, home: self.home.display().to_string(), groups }
     }
 }

@@ -51,7 +51,7 @@ impl Service {
         let uid = self.number(&settings.uids, address, "uid", settings.minimum_uid).await?;
         let gid = self.number(&settings.gids, address, "gid", 1).await?;
         let home = settings.base.clone();
-        Ok(Some((path, Identity { uid, gid, home, groups: Vec::new() })))
+        Ok(Some((path, Identity { uid, gid, home, groups: self.settings.groups.clone() })))
     }
 
     async fn number(

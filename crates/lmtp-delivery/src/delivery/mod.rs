@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use daemon::{HandedOver, Worker, WorkerError};
 
-use crate::task::{Failure, Outcome, Target, Task};
+use crate::task::{self, Failure, Outcome, Target, Task};
 
 pub use source::Message;
 
@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Does what other workers hand over until this process has to finish.
 pub fn work(worker: Worker) -> Result<(), WorkerError> {
     let service = worker.clone();
+    let of_agents = worker.role() == task::AGENT_DELIVERY;
     worker.run(async move {
         let mut tasks = service.handed_over();
         loop {
@@ -34,17 +35,21 @@ pub fn work(worker: Worker) -> Result<(), WorkerError> {
             let busy = service.busy();
             drop(tokio::task::spawn_blocking(move || {
                 let _busy = busy;
-                serve(handed_over);
+                serve(handed_over, of_agents);
             }));
         }
     })
 }
 
-fn serve(handed_over: HandedOver) {
+fn serve(handed_over: HandedOver, of_agents: bool) {
     let mut descriptors = handed_over.descriptors.into_iter();
     let Some(answer) = descriptors.next() else { return };
     let mut answer = UnixStream::from(answer);
     let outcome = match serde_json::from_slice::<Task>(&handed_over.payload) {
+        // The LMTP server meets strangers: whoever took it over should not get to read files.
+        Ok(task) if matches!(task.target, Target::Dovecot(_)) == of_agents => {
+            Outcome::Failed(Failure::new("4.3.0", "a task of the other kind"))
+        }
         Ok(task) => perform(&task, descriptors.next().map(File::from)),
         Err(error) => Outcome::Failed(Failure::new("4.3.0", format!("unknown task: {error}"))),
     };

@@ -75,7 +75,7 @@ impl Delivery {
             let _room = room.acquire_owned().await;
             let uid = identity.uid;
             let content = content.map_err(|source| Gone::Unreachable { uid, source })?;
-            task::perform(&worker, identity, &task, Some(content)).await
+            task::perform(&worker, task::DELIVERY, identity, &task, Some(content)).await
         })
     }
 
