@@ -1,4 +1,5 @@
 //! Each seam between daemons, with one side ours and the other side the original's.
 
 mod imap;
+mod lmtp;
 mod originals;

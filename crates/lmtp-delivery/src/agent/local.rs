@@ -80,9 +80,11 @@ impl Service {
     ) -> bool {
         let mut expansion = Expansion::new(recipient, &job.request.sender);
         let mut forwards: Vec<Forward> = Vec::new();
-        let mut done = true;
+        let (mut done, mut outcomes) = (true, 0);
         while let Some(item) = expansion.next() {
-            match self.step(settings, job, &mut expansion, &item).await {
+            let step = self.step(settings, job, &mut expansion, &item).await;
+            outcomes += usize::from(!matches!(step, Step::Expanded));
+            match step {
                 Step::Expanded => {}
                 Step::Passed(final_) => done &= final_,
                 Step::Verdict(address, verdict) => {
@@ -96,6 +98,12 @@ impl Service {
                     }
                 }
             }
+        }
+        if outcomes == 0 {
+            // Aliases that name only each other: the message must not vanish.
+            let text = format!("mail forwarding loop for {}", recipient.address);
+            let verdict = Verdict::failed("5.4.6", text);
+            return self.reporter.conclude(&job.request, recipient, &verdict).await;
         }
         for forward in &forwards {
             done &= self.send_on(job, recipient, forward).await;
