@@ -38,7 +38,7 @@ const MERCY: Duration = Duration::from_secs(2);
 /// The longest wait before a worker that keeps dying is started again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A worker that lived this long has not died at its start.
-const HEALTHY: Duration = Duration::from_secs(10);
+const HEALTHY: Duration = Duration::from_secs(5);
 
 pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
     let (inherited, refused) = listen::inherited();
@@ -329,13 +329,16 @@ impl<D: Daemon> Supervisor<D> {
         }
     }
 
-    /// At once for a worker that had run well; ever later for one that keeps dying.
+    /// At once for a worker that had run well; ever later for one that keeps dying, and latest for
+    /// one that does not even start.
     fn restart_later(&mut self, process: &Process) {
         let deaths = self.deaths.entry(process.role.clone()).or_default();
         *deaths = if process.started.elapsed() >= HEALTHY { 0 } else { *deaths + 1 };
+        let started = process.phase != Phase::Starting;
+        let most = if started { Duration::from_secs(1) } else { LONGEST_BACKOFF };
         let wait = match *deaths {
             0 | 1 => Duration::ZERO,
-            more => Duration::from_millis(50 << more.min(10)).min(LONGEST_BACKOFF),
+            more => Duration::from_millis(50 << more.min(10)).min(most),
         };
         if wait > Duration::from_secs(1) {
             tracing::warn!(target: "mail", "warning: {}: bad command startup -- throttling", process.role);
