@@ -101,6 +101,10 @@ fn drop_capabilities(account: &Account) -> Result<(), PrivilegesError> {
             errno: nix::Error::from_raw(errno.raw_os_error()),
         }
     };
+    let held = rustix::thread::capabilities(None).map_err(refused("capabilities"))?;
+    if held.effective.is_empty() && held.permitted.is_empty() && held.inheritable.is_empty() {
+        return Ok(()); // a unit's filter may not even allow to ask for less
+    }
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::clear_ambient_capability_set().map_err(refused("ambient capabilities"))?;

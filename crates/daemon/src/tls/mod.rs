@@ -4,6 +4,8 @@
 mod ciphers;
 mod facts;
 mod identity;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;
