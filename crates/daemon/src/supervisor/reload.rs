@@ -54,7 +54,10 @@ impl<D: Daemon> Supervisor<D> {
             problems.error(None, format!("cannot make links: {error}"));
             return self.refuse(problems, exit::SYSTEM);
         }
-        let roles = generation.plan.roles.clone();
+        let mut roles = generation.plan.roles.clone();
+        if self.control_stays(&generation) {
+            roles.retain(|role| role.name != control::ROLE);
+        }
         self.candidate = Some(Candidate { generation, processes: BTreeSet::new() });
         for role in roles {
             let Processes::Fixed(count) = role.processes else { continue };
@@ -77,6 +80,15 @@ impl<D: Daemon> Supervisor<D> {
         self.commit_when_ready();
     }
 
+    /// The control worker counts over all generations: it is replaced only when its place changes.
+    fn control_stays(&self, next: &Generation) -> bool {
+        let now = &self.generation.plan;
+        let runs =
+            |process: &Process| process.role == control::ROLE && process.phase == Phase::Ready;
+        (&now.control, now.metrics) == (&next.plan.control, next.plan.metrics)
+            && self.processes.values().any(runs)
+    }
+
     fn make_links(&mut self, generation: &Generation) -> std::io::Result<()> {
         for link in &generation.plan.links {
             if !self.links.contains_key(&link.name) {
@@ -97,6 +109,11 @@ impl<D: Daemon> Supervisor<D> {
             return;
         }
         let Some(Candidate { mut generation, .. }) = self.candidate.take() else { return };
+        if self.control_stays(&generation) {
+            let controls =
+                self.processes.values_mut().filter(|process| process.role == control::ROLE);
+            controls.for_each(|control| control.generation = generation.number);
+        }
         generation.succeed(&mut self.generation);
         let grace = generation.plan.grace.clone();
         self.generation = generation;

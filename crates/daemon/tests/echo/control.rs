@@ -26,6 +26,7 @@ fn status_and_metrics_are_answered() {
     assert!(echo.control("metrics\n").contains(counted));
     echo.reload();
     eventually("the new state", || echo.state()["generation"] == 2, || echo.log());
+    assert!(echo.control("metrics\n").contains(counted), "counters outlive a reload");
 }
 
 #[test]
