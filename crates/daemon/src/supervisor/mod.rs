@@ -35,6 +35,8 @@ use reload::Candidate;
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// What a finishing worker gets beyond its time before it is killed.
 const MERCY: Duration = Duration::from_secs(2);
+/// How long after its end a worker's messages may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The longest wait before a worker that keeps dying is started again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A worker that lived this long has not died at its start.
@@ -195,6 +197,12 @@ impl<D: Daemon> Supervisor<D> {
                     process.kill();
                 }
             }
+            Event::Silent { process } => {
+                if let Some(process) = self.processes.get_mut(&process) {
+                    process.silent = true;
+                }
+                self.bury();
+            }
         }
     }
 
@@ -270,6 +278,7 @@ impl<D: Daemon> Supervisor<D> {
             process.role == name
                 && process.uid == Some(identity.uid)
                 && process.generation == number
+                && process.ended.is_none()
                 && matches!(process.phase, Phase::Starting | Phase::Ready)
         };
         let found = self.processes.iter().find(|(_, process)| fits(process)).map(|(id, _)| *id);
@@ -288,11 +297,25 @@ impl<D: Daemon> Supervisor<D> {
 
     /// Collects the workers that have ended.
     fn reap(&mut self) {
-        let mut ended = Vec::new();
-        for (id, process) in &mut self.processes {
+        for process in self.processes.values_mut().filter(|process| process.ended.is_none()) {
             if let Ok(Some(status)) = process.child.try_wait() {
-                ended.push((*id, status));
+                process.ended = Some((status, Instant::now() + LAST_WORDS));
             }
+        }
+        self.bury();
+    }
+
+    /// Parts with those that have ended, after their last words: why they failed matters.
+    fn bury(&mut self) {
+        let now = Instant::now();
+        let over = |process: &Process| match process.ended {
+            Some((status, latest)) if process.silent || now >= latest => Some(status),
+            _ => None,
+        };
+        let ended = self.processes.iter().filter_map(|(id, process)| Some((*id, over(process)?)));
+        let ended: Vec<(u64, ExitStatus)> = ended.collect();
+        if ended.is_empty() {
+            return;
         }
         for (id, status) in ended {
             if let Some(process) = self.processes.remove(&id) {
@@ -353,8 +376,13 @@ impl<D: Daemon> Supervisor<D> {
             _ => None,
         });
         let restarts = self.restarts.iter().map(|(at, _)| *at);
+        let ended = self.processes.values().filter_map(|process| Some(process.ended?.1));
         let announcement = self.announcement.iter().map(|(_, latest)| *latest);
-        finishing.chain(restarts).chain(announcement).fold(self.generation.next_look, Instant::min)
+        finishing
+            .chain(restarts)
+            .chain(ended)
+            .chain(announcement)
+            .fold(self.generation.next_look, Instant::min)
     }
 
     fn on_time(&mut self) {
@@ -372,6 +400,7 @@ impl<D: Daemon> Supervisor<D> {
             }
         }
         self.announce_when_taken_over();
+        self.bury();
         let due: Vec<String> =
             self.restarts.extract_if(.., |(at, _)| *at <= now).map(|(_, role)| role).collect();
         for name in due {

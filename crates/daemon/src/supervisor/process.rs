@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,10 @@ pub(super) struct Process {
     /// The exit code of a failure that it has told.
     pub failed: Option<u8>,
     pub killed: bool,
+    /// How it ended, and until when its last words are waited for.
+    pub ended: Option<(ExitStatus, Instant)>,
+    /// All it has said has been read.
+    pub silent: bool,
     /// Has said that it accepts no more.
     pub accepts: bool,
     /// Has been told that it is alone, or need not be.
@@ -64,8 +68,20 @@ pub(super) struct Process {
 }
 
 pub(super) enum Event {
-    Said { process: u64, message: FromWorker, payload: Vec<u8>, descriptors: Vec<OwnedFd> },
-    Garbage { process: u64, problem: String },
+    Said {
+        process: u64,
+        message: FromWorker,
+        payload: Vec<u8>,
+        descriptors: Vec<OwnedFd>,
+    },
+    Garbage {
+        process: u64,
+        problem: String,
+    },
+    /// It says nothing more.
+    Silent {
+        process: u64,
+    },
 }
 
 impl Process {
@@ -131,6 +147,8 @@ impl<D: Daemon> Supervisor<D> {
             sent: 0,
             failed: None,
             killed: false,
+            ended: None,
+            silent: false,
             accepts: true,
             alone: !role.alone,
             metrics: Some(asks),
@@ -227,6 +245,7 @@ impl<D: Daemon> Supervisor<D> {
                     break;
                 }
             }
+            let _ = events.send(Event::Silent { process: id }).await;
         }));
         Ok(outbox)
     }
