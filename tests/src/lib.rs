@@ -3,6 +3,6 @@
 #![forbid(unsafe_code)]
 #![cfg(test)]
 
-mod crash;
 mod compliance;
+mod crash;
 mod seams;
