@@ -122,18 +122,7 @@ impl Manager {
                 self.messages.insert(key, active);
                 self.assign(key, decisions);
             }
-            Event::More { message, batch: Some((decisions, rest)) } => {
-                if let Some(active) = self.messages.get_mut(&message) {
-                    active.rest = rest;
-                }
-                self.assign(message, decisions);
-            }
-            Event::More { message, batch: None } => {
-                if let Some(active) = self.messages.get_mut(&message) {
-                    active.left = Left::Something;
-                }
-                self.advance(message);
-            }
+            Event::More { message, batch } => self.more(message, batch),
             Event::Agent { transport, agent } => self.agent(&transport, agent),
             Event::Delivered { transport, entry, outcome } => {
                 self.delivered(&transport, entry, outcome);
@@ -163,6 +152,22 @@ impl Manager {
         }
         self.transports.retain(|_, transport| !transport.is_idle());
         next
+    }
+
+    /// The read of a message's next recipients has ended.
+    fn more(&mut self, key: MessageKey, batch: Option<(Vec<Decision>, Option<Rest>)>) {
+        let Some(active) = self.messages.get_mut(&key) else { return };
+        active.outstanding = active.outstanding.saturating_sub(1);
+        match batch {
+            Some((decisions, rest)) => {
+                active.rest = rest;
+                self.assign(key, decisions);
+            }
+            None => {
+                active.left = Left::Something;
+                self.advance(key);
+            }
+        }
     }
 
     /// Packs recipients into entries, and notes those that have to wait.

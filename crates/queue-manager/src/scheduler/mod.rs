@@ -15,6 +15,8 @@ mod message;
 mod route;
 pub mod service;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod window;
 
