@@ -4,5 +4,6 @@
 #![cfg(test)]
 
 mod compliance;
+mod config;
 mod crash;
 mod seams;

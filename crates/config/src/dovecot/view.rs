@@ -94,7 +94,9 @@ impl<'c> View<'c> {
             .flat_map(|layer| &layer.sections)
             .filter(|section| section.kind == kind)
         {
-            let same = |known: &&mut Section| known.name == section.name && (known.name.is_some() || kind == "plugin");
+            let same = |known: &&mut Section| {
+                known.name == section.name && (known.name.is_some() || kind == "plugin")
+            };
             match merged.iter_mut().find(same) {
                 Some(known) => known.merge(section),
                 None => {

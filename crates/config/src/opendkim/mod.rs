@@ -143,6 +143,15 @@ impl Config {
                 .instead(format!("write: {} value", fact.name));
             return;
         }
+        if let Some(meant) = value.strip_prefix('=') {
+            let what = format!("{}: a value does not begin with =", fact.name);
+            problems.error(at.clone(), what).instead(format!(
+                "write: {} {}",
+                fact.name,
+                meant.trim_ascii()
+            ));
+            return;
+        }
         if fact.name == "Include" {
             if depth >= DEEPEST_INCLUDE {
                 let what = format!("Include nests more than {DEEPEST_INCLUDE} deep");

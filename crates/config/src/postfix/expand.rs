@@ -37,6 +37,23 @@ pub enum ExpandError {
     TooLarge,
 }
 
+impl ExpandError {
+    /// What to write instead.
+    pub fn instead(&self) -> &'static str {
+        match self {
+            Self::Unterminated(_) => "close it with } or )",
+            Self::NoName(_) => "write $name, or $$ for a dollar sign",
+            Self::BadName(..) | Self::Unexpected(..) => {
+                "write ${name}, ${name?{yes}:{no}} or ${{left} == {right} ? {yes} : {no}}"
+            }
+            Self::BadOperator(_) => "write one of == != < <= > >=",
+            Self::BadLevel(_) => "write a level such as 3.6",
+            Self::TooDeep => "break the circle of names",
+            Self::TooLarge => "put long lists into a table",
+        }
+    }
+}
+
 /// Expands every macro of `raw`, recursively.
 ///
 /// # Errors

@@ -38,6 +38,10 @@ const OF_TRANSPORTS: &[&str] = &[
 pub fn report(host: &Host, problems: &mut Problems) {
     let used = used_names(host);
     let services: BTreeSet<&str> = host.services().map(|service| service.name.as_str()).collect();
+    let of_services: Vec<String> = services
+        .iter()
+        .flat_map(|service| OF_TRANSPORTS.iter().map(move |setting| format!("{service}_{setting}")))
+        .collect();
     let mut written: Vec<(&str, &Place)> =
         host.main.iter().map(|(name, entry)| (name.as_str(), &entry.at)).collect();
     for service in host.services() {
@@ -58,10 +62,9 @@ pub fn report(host: &Host, problems: &mut Problems) {
                     .instead(meant(known, "name a service of master.cf"));
             }
             None => {
-                let known = nearest(
-                    name,
-                    FACTS.iter().map(|fact| fact.name).chain(used.names.iter().map(String::as_str)),
-                );
+                let names =
+                    FACTS.iter().map(|fact| fact.name).chain(used.names.iter().map(String::as_str));
+                let known = nearest(name, names.chain(of_services.iter().map(String::as_str)));
                 problems
                     .warning(at.clone(), format!("unknown setting {name}, which nothing reads"))
                     .instead(meant(known, "remove it"));
@@ -141,7 +144,7 @@ pub fn report_values(host: &Host, problems: &mut Problems) {
                 }
             }
             Err(error) => {
-                problems.error(at.clone(), format!("{name}: {error}"));
+                problems.error(at.clone(), format!("{name}: {error}")).instead(error.instead());
             }
         }
     };

@@ -63,7 +63,9 @@ impl<'h> View<'h> {
         match expand::expand(&raw, self) {
             Ok(text) => Some(text),
             Err(error) => {
-                problems.error(raw.place().cloned(), format!("{name}: {error}"));
+                problems
+                    .error(raw.place().cloned(), format!("{name}: {error}"))
+                    .instead(error.instead());
                 None
             }
         }
@@ -119,7 +121,9 @@ impl<'h> View<'h> {
                 }
             },
             Err(error) => {
-                problems.error(raw.place().cloned(), format!("{name}: {error}"));
+                problems
+                    .error(raw.place().cloned(), format!("{name}: {error}"))
+                    .instead(error.instead());
             }
         }
         K::read(&self.default_of(setting.fact), setting.fact).unwrap_or_else(|_| K::nothing())

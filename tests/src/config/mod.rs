@@ -1,0 +1,7 @@
+//! What operators are told: every slip at its line, every broken file with what to write instead.
+
+mod broken;
+mod documents;
+mod register;
+mod shipped;
+mod slips;
