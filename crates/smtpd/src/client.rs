@@ -14,6 +14,8 @@ pub struct Client {
     /// `None` after XCLIENT ADDR=[UNAVAILABLE].
     pub address: Option<IpAddr>,
     pub port: Option<u16>,
+    /// The address at the other end of the socket, which XCLIENT does not change.
+    pub socket_address: Option<IpAddr>,
     pub server_address: Option<IpAddr>,
     pub server_port: Option<u16>,
     /// Show the port in `name[address]:port` (`smtpd_client_port_logging`).

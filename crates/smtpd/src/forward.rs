@@ -153,6 +153,7 @@ mod tests {
             reverse_name: "localhost".into(),
             address: "127.0.0.1".parse().ok(),
             port: Some(4000),
+            socket_address: None,
             server_address: None,
             server_port: None,
             log_port: false,

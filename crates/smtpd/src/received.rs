@@ -91,6 +91,7 @@ mod tests {
             reverse_name: "localhost".into(),
             address: "2001:db8::1".parse().ok(),
             port: None,
+            socket_address: None,
             server_address: None,
             server_port: None,
             log_port: false,

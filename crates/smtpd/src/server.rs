@@ -107,6 +107,7 @@ impl Context {
             reverse_name: UNKNOWN.to_owned(),
             address: peer.map(|peer| peer.ip().to_canonical()),
             port: peer.map(|peer| peer.port()),
+            socket_address: peer.map(|peer| peer.ip().to_canonical()),
             server_address: local.map(|local| local.ip().to_canonical()),
             server_port: local.map(|local| local.port()),
             log_port: self.service.log_client_port,

@@ -56,6 +56,14 @@ pub struct Answer {
     pub failed: bool,
 }
 
+impl Answer {
+    /// The command could not be read.
+    #[must_use]
+    pub fn is_syntax(&self) -> bool {
+        self.reply.text().first().is_some_and(|text| text.starts_with("5.5.4"))
+    }
+}
+
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
         Self { failed: !reply.is_positive(), reply }
@@ -258,7 +266,7 @@ impl Session {
 
     fn mistake(&mut self, verb: Verb, mistake: Mistake) -> Action {
         if let Mistake::Sender(argument) | Mistake::Recipient(argument) = &mistake
-            && verb != Verb::Unknown
+            && !argument.is_empty()
         {
             self.log.push(format!(
                 "warning: Illegal address syntax from {} in {} command: {}",
@@ -266,6 +274,19 @@ impl Session {
                 verb.name(),
                 printable(argument, '?')
             ));
+        }
+        if let Mistake::Notify(value) = &mistake {
+            let known = ["NEVER", "SUCCESS", "FAILURE", "DELAY", ""];
+            let strange = value
+                .split(',')
+                .find(|word| !known.iter().any(|known| known.eq_ignore_ascii_case(word)));
+            self.log.extend(strange.map(|word| {
+                format!(
+                    "warning: unknown DSN NOTIFY command value \"{}\" in \"{}\"",
+                    printable(word, '?'),
+                    printable(value, '?')
+                )
+            }));
         }
         let forbidden = match verb {
             Verb::XClient => !self.offers.xclient,

@@ -229,7 +229,7 @@ pub enum Mistake {
     EhloSyntax,
     LhloSyntax,
     MailSyntax,
-    /// No usable address; holds what stood in its place.
+    /// No usable address; holds what stood in its place, nothing if a quote or bracket was not closed.
     Sender(String),
     RcptSyntax,
     Recipient(String),
@@ -251,7 +251,8 @@ pub enum Mistake {
     DsnDisabled,
     Ret,
     EnvelopeId,
-    Notify,
+    /// Holds the value.
+    Notify(String),
     OriginalRecipient,
     Unsupported(String),
 }
@@ -288,7 +289,7 @@ impl From<Mistake> for Reply {
             Mistake::DsnDisabled => (501, "5.7.1 DSN support is disabled"),
             Mistake::Ret => (501, "5.5.4 Bad RET parameter syntax"),
             Mistake::EnvelopeId => (501, "5.5.4 Bad ENVID parameter syntax"),
-            Mistake::Notify => (501, "5.5.4 Error: Bad NOTIFY parameter syntax"),
+            Mistake::Notify(_) => (501, "5.5.4 Error: Bad NOTIFY parameter syntax"),
             Mistake::OriginalRecipient => (501, "5.5.4 Error: Bad ORCPT parameter syntax"),
             Mistake::Unsupported(parameter) => {
                 return Self::new(555, format!("5.5.4 Unsupported option: {parameter}"));

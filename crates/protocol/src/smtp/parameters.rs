@@ -50,8 +50,7 @@ impl Mail {
         if !from.text.eq_ignore_ascii_case("from:") {
             return Err(Mistake::MailSyntax);
         }
-        let address =
-            address(argument, dialect).map_err(|_| Mistake::Sender(argument.text.clone()))?;
+        let address = address(argument, dialect).map_err(|_| Mistake::Sender(shown(argument)))?;
         let mut mail = Self { address, argument: argument.text.clone(), ..Self::default() };
         for parameter in parameters {
             let (name, value) = split(&parameter.text);
@@ -102,7 +101,7 @@ impl Recipient {
         let address = address(argument, dialect)
             .ok()
             .filter(|address| !address.is_empty())
-            .ok_or_else(|| Mistake::Recipient(argument.text.clone()))?;
+            .ok_or_else(|| Mistake::Recipient(shown(argument)))?;
         let mut recipient = Self { address, argument: argument.text.clone(), ..Self::default() };
         for parameter in parameters {
             let (name, value) = split(&parameter.text);
@@ -110,7 +109,7 @@ impl Recipient {
                 ("NOTIFY" | "ORCPT", Some(_)) if !dialect.dsn => return Err(Mistake::DsnDisabled),
                 ("NOTIFY", Some(words)) => {
                     let notify = Notify::parse(words).filter(|_| recipient.notify.is_none());
-                    recipient.notify = notify.ok_or(Mistake::Notify)?;
+                    recipient.notify = notify.ok_or_else(|| Mistake::Notify(words.to_owned()))?;
                 }
                 ("ORCPT", Some(original)) => {
                     let original =
@@ -155,6 +154,11 @@ pub(super) fn address(argument: &Token, dialect: Dialect) -> Result<String, ()> 
         return Err(());
     }
     extract(&argument.text, dialect.strict).map_err(|_| ())
+}
+
+/// What a log line shows of an argument that is no address.
+fn shown(argument: &Token) -> String {
+    if argument.broken { String::new() } else { argument.text.clone() }
 }
 
 fn split(parameter: &str) -> (String, Option<&str>) {

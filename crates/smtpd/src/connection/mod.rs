@@ -186,7 +186,7 @@ impl Conversation {
             let limits = self.limits();
             if self.errors >= limits.hard_errors {
                 let text = format!("4.7.0 {} Error: too many errors", self.host());
-                self.say(421, text).await?;
+                let _ = self.say(421, text).await;
                 return Err(End::TooManyErrors);
             }
             if self.context.finishing.is_finishing() && self.session.transaction().is_none() {
@@ -290,19 +290,38 @@ impl Conversation {
             }
         }
         let action = self.session.request(request);
+        self.log_bad_chunk(&action, line);
         let lines = self.session.take_log();
         self.log_all(lines);
         let failed = self.carry_out(action).await?;
         let counter = self.commands.entry(verb).or_default();
         if failed {
             self.errors += 1;
-        } else {
-            counter.0 += 1;
+        } else if verb != Verb::XClient {
+            counter.0 += 1; // Postfix does not count an XCLIENT that worked
         }
         if is_junk(verb) {
             self.count_junk(&limits);
         }
         Ok(())
+    }
+
+    /// BDAT that leads nowhere is told in the log, with the message that it would have belonged to.
+    fn log_bad_chunk(&self, action: &Action, line: &str) {
+        let (id, client) = (self.queue_id(), self.client());
+        match action {
+            Action::Close(answer) if answer.reply.code() == 521 && answer.is_syntax() => {
+                let shown = printable(line, '?');
+                let shown = cut(&shown, 100);
+                self.log(&format!(
+                    "warning: {id}: malformed BDAT command syntax from {client}: {shown}"
+                ));
+            }
+            Action::SkipChunk { size: 0, last: false, .. } => {
+                self.log(&format!("warning: {id}: null BDAT request from {client}"));
+            }
+            _ => {}
+        }
     }
 
     async fn carry_out(&mut self, action: Action) -> Result<bool, End> {

@@ -26,7 +26,7 @@ pub fn fixed_status(status: &str, class: &str) -> (String, Option<String>) {
     };
     let subject = match (class, detail) {
         (SENDER, "2" | "8") => "1.8",
-        (SENDER, "3" | "7") => "1.7",
+        (SENDER, "1" | "3" | "4" | "6" | "7") => "1.7",
         (SENDER, _) => "1.0",
         (RECIPIENT, "1") => "1.1",
         (RECIPIENT, "2" | "8") => "1.2",
@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn statuses_fit_what_is_refused() {
-        assert_eq!(fixed_status("5.1.1", SENDER).0, "5.1.0");
+        assert_eq!(fixed_status("5.1.1", SENDER).0, "5.1.7");
+        assert_eq!(fixed_status("5.1.5", SENDER).0, "5.1.0");
         assert_eq!(fixed_status("5.1.8", RECIPIENT).0, "5.1.2");
         assert_eq!(fixed_status("5.1.1", RECIPIENT), ("5.1.1".into(), None));
         assert_eq!(fixed_status("4.1.1", "Client host").0, "4.0.0");

@@ -214,7 +214,7 @@ impl<'a, W: World> Evaluation<'a, W> {
     fn is_own_address(&self) -> bool {
         self.subject
             .client
-            .address
+            .socket_address
             .is_some_and(|address| self.settings.own_addresses.contains(&address))
     }
 
@@ -314,8 +314,7 @@ impl<'a, W: World> Evaluation<'a, W> {
             .iter()
             .any(|word| word.eq_ignore_ascii_case(action) || word == "static:all");
         if listed && !self.transcript.permit_deferred {
-            let rest = if rest.is_empty() { String::new() } else { format!(" {rest}") };
-            let text = format!("action={action} for {class}={name}{rest}");
+            let text = format!("action={action} for {class}={name} {rest}");
             self.log(self.subject.line("permit", &text));
         }
         Outcome::Permit

@@ -141,7 +141,7 @@ impl<W: World> Check<'_, W> {
             let (client, tables) = (self.subject.client, self.world.tables());
             let found = match restriction {
                 Restriction::PermitInetInterfaces => Ok(client
-                    .address
+                    .socket_address
                     .is_some_and(|address| self.settings.own_addresses.contains(&address))),
                 Restriction::PermitMynetworks => {
                     self.settings.networks.holds(tables, &client.name, client.address).await

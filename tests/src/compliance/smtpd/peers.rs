@@ -1,0 +1,173 @@
+//! Debian's Postfix and our smtpd beside each other: the same settings on other ports, the same cleanup and queue.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use harness::postfix::Postfix;
+use harness::{Daemon, Log, Scratch, ports};
+
+use super::case::{Case, Step};
+use super::transcript::{Transcript, is_queue_id, normal, queue_file};
+
+/// What all cases have in common: mail stays in the queue, and nobody sleeps.
+const MAIN: &str = "\
+local_recipient_maps = inline:{alice=x, bob=x, postmaster=x}
+virtual_mailbox_domains = virtual.example
+virtual_mailbox_maps = inline:{info@virtual.example=x}
+virtual_alias_domains = alias.example
+virtual_alias_maps = inline:{known@alias.example=alice@example.com}
+relay_domains = relay.example
+relay_recipient_maps = inline:{known@relay.example=x}
+recipient_delimiter = +
+defer_transports = smtp, local, virtual, relay, lmtp, discard
+smtpd_error_sleep_time = 0
+smtpd_client_connection_count_limit = 0
+";
+
+pub struct Peers {
+    scratch: Scratch,
+    postfix: Postfix,
+    ours: Daemon,
+    ports: Vec<(u16, u16)>,
+}
+
+impl Peers {
+    pub fn start(cases: &[Case]) -> Self {
+        let scratch = Scratch::new();
+        let mut postfix = Postfix::lay(&scratch, MAIN);
+        let mut ports = Vec::new();
+        let mut master = String::new();
+        for (number, case) in cases.iter().enumerate() {
+            let pair = (ports::free(), ports::free());
+            postfix.add_services(&service(pair.0, number, case));
+            master.push_str(&service(pair.1, number, case));
+            ports.push(pair);
+        }
+        let main = std::fs::read_to_string(postfix.config().join("main.cf")).unwrap();
+        scratch.write("ours/main.cf", main);
+        scratch.write("ours/master.cf", master);
+        postfix.start();
+        let config = scratch.join("ours");
+        let ours = Daemon::start("smtpd", &scratch.join("run"), &["-c", config.to_str().unwrap()]);
+        Self { scratch, postfix, ours, ports }
+    }
+
+    /// How the two differ in a case, if they do.
+    pub fn compare(&self, number: usize, case: &Case) -> Option<String> {
+        let (theirs, ours) = self.ports[number];
+        let result = self
+            .play(case, theirs, &self.postfix.log, number)
+            .map_err(|error| format!("Postfix: {error}"))
+            .and_then(|theirs| {
+                let ours = self
+                    .play(case, ours, &self.ours.log, number)
+                    .map_err(|error| format!("ours: {error}"))?;
+                difference(case, &theirs, &ours)
+            });
+        result.err().map(|error| format!("case {}\n{error}", case.name))
+    }
+
+    fn play(&self, case: &Case, port: u16, log: &Log, number: usize) -> Result<Transcript, String> {
+        let mut transcript = Transcript::default();
+        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut input = BufReader::new(stream.try_clone().unwrap());
+        let mut output = stream;
+        let mut ids = Vec::new();
+        for step in &case.steps {
+            match step {
+                Step::Send(bytes) => {
+                    let _ = output.write_all(bytes);
+                }
+                Step::Expect(wanted) => {
+                    let reply = reply(&mut input)?;
+                    if !reply.starts_with(wanted) {
+                        return Err(format!("wanted {wanted:?}, got {reply:?}"));
+                    }
+                    let id = reply.rsplit(' ').next().filter(|word| is_queue_id(word));
+                    ids.extend(id.map(str::to_owned));
+                    transcript.replies.push(normal(&reply));
+                }
+            }
+        }
+        let _ = output.shutdown(Shutdown::Both);
+        drop((input, output));
+        if ids.len() != case.queued + case.gone {
+            return Err(format!("wanted {} queued, got {}", case.queued, ids.len()));
+        }
+        let ident = format!("postfix/case{number}/smtpd[");
+        log.wait_until(&format!("the end of case {}", case.name), |lines| {
+            lines
+                .iter()
+                .any(|line| line.text.contains(&ident) && line.text.contains(": disconnect from"))
+                .then_some(())
+        });
+        for line in log.lines() {
+            if let Some((_, text)) = line.text.split_once(&ident) {
+                let text = text.split_once("]: ").map_or(text, |(_, text)| text);
+                transcript.log.push(normal(text));
+            }
+        }
+        for id in ids.into_iter().take(case.queued) {
+            let text = self.postfix.command(&["postcat", "-q", &id]);
+            transcript.queued.push(queue_file(&text));
+        }
+        Ok(transcript)
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        self.ours.stop();
+        self.postfix.stop();
+        let _ = &self.scratch;
+    }
+}
+
+fn service(port: u16, number: usize, case: &Case) -> String {
+    let mut line =
+        format!("127.0.0.1:{port} inet n - n - - smtpd\n  -o syslog_name=postfix/case{number}\n");
+    for (name, value) in &case.settings {
+        line.push_str(&format!("  -o {{ {name} = {value} }}\n"));
+    }
+    line
+}
+
+/// A whole reply, lines joined by ` | `; `EOF` when the server has closed.
+fn reply(input: &mut BufReader<TcpStream>) -> Result<String, String> {
+    let mut lines: Vec<String> = Vec::new();
+    loop {
+        let mut line = String::new();
+        match input.read_line(&mut line) {
+            Ok(0) => return Ok("EOF".to_owned()),
+            Ok(_) if !line.ends_with("\r\n") => return Err(format!("line without CRLF: {line:?}")),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                return Ok("EOF".to_owned());
+            }
+            Err(error) => return Err(format!("no reply: {error}; so far {lines:?}")),
+        }
+        let more = line.as_bytes().get(3) == Some(&b'-');
+        lines.push(line.trim_end().to_owned());
+        if !more {
+            return Ok(lines.join(" | "));
+        }
+    }
+}
+
+fn difference(case: &Case, theirs: &Transcript, ours: &Transcript) -> Result<(), String> {
+    let compare = |what: &str, theirs: &[String], ours: &[String]| {
+        if theirs == ours {
+            return Ok(());
+        }
+        let shown =
+            |lines: &[String]| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
+        Err(format!("  {what} of Postfix:\n{}  {what} of ours:\n{}", shown(theirs), shown(ours)))
+    };
+    compare("replies", &theirs.replies, &ours.replies)?;
+    if !case.any_log {
+        compare("log", &theirs.log, &ours.log)?;
+    }
+    compare("queue file", &theirs.queued, &ours.queued)
+}

@@ -1,0 +1,63 @@
+//! What one server said, wrote and queued, with everything taken out that differs from run to run.
+
+/// One server's side of a case.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Transcript {
+    pub replies: Vec<String>,
+    pub log: Vec<String>,
+    /// Queue files as postcat shows them.
+    pub queued: Vec<String>,
+}
+
+/// Queue ids, ports, times and process ids by their kind.
+pub fn normal(text: &str) -> String {
+    let mut words = Vec::new();
+    for word in text.split(' ') {
+        let bare = word.trim_end_matches([':', ';', ',', '.']);
+        let tail = &word[bare.len()..];
+        words.push(if is_queue_id(bare) { format!("ID{tail}") } else { word.to_owned() });
+    }
+    words.join(" ")
+}
+
+pub fn is_queue_id(word: &str) -> bool {
+    word.len() >= 9
+        && word.len() <= 14
+        && word.bytes().all(|c| c.is_ascii_digit() || (b'A'..=b'F').contains(&c))
+        && word.bytes().any(|c| c.is_ascii_digit())
+}
+
+/// Lines of `postcat -q` that say something about the message, not about this run.
+pub fn queue_file(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let stands_for = |name: &str| {
+            line.strip_prefix("named_attribute: ").is_some_and(|rest| rest.starts_with(name))
+        };
+        let skip = line.starts_with("***")
+            || line.starts_with("message_size:")
+            || line.starts_with("message_arrival_time:")
+            || line.starts_with("create_time:")
+            || line.starts_with("arrival_time:")
+            || line.starts_with("original_recipient: ") && line.ends_with(": ")
+            || stands_for("log_client_port=")
+            || stands_for("client_port=")
+            || stands_for("server_port=")
+            || stands_for("log_ident=");
+        if skip {
+            continue;
+        }
+        let mut line = normal(line);
+        if line.starts_with("\tfor <") || line.starts_with("\tby ") {
+            line = line.split("; ").next().unwrap_or_default().to_owned();
+        }
+        if line.starts_with('\t') && line.contains(" +0000 (") {
+            line = "\tDATE".to_owned();
+        }
+        if line.starts_with("Date: ") || line.starts_with("Message-Id: ") {
+            line = line.split(": ").next().unwrap_or_default().to_owned();
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}
