@@ -1,4 +1,5 @@
 //! Each case runs unchanged against the original and against ours; replies, log lines and effects are compared.
 
 mod config;
+pub(crate) mod imap;
 mod smtpd;
