@@ -310,7 +310,9 @@ impl Client {
         let mut params = Params::new();
         params.set("user", &login.user);
         for (name, value) in login.fields.iter() {
-            params.push(name, value.map(str::to_owned));
+            // flags are true whatever they say, and show without a value
+            let flag = matches!(name, "nologin" | "proxy" | "proxy_maybe" | "anonymous");
+            params.push(name, value.filter(|_| !flag).map(str::to_owned));
         }
         if let (Kind::Login, true, Claim::Password { password, .. }) =
             (self.kind, login.fields.has("proxy"), claim)
@@ -332,10 +334,13 @@ impl Client {
     /// took tells nothing.
     fn fail_later(&mut self, id: u32, login: &Login, failure: Failure) {
         let mut params = Params::new();
-        if !login.user.is_empty() {
-            params.set("user", &login.user);
-        } else if !login.typed.is_empty() {
+        // a name that was refused as such is told twice, as Dovecot does
+        let refused = login.user.is_empty() && login.named;
+        if refused {
             params.set("user", &login.typed);
+            params.set("original_user", &login.typed);
+        } else if login.named {
+            params.set("user", &login.user);
         }
         if login.steer.no_delay || login.fields.has("nodelay") {
             params.set_flag("nodelay");
@@ -372,7 +377,7 @@ impl Client {
 /// Which name was typed, where another one came of it, and who the master user is.
 fn origin(login: &Login, params: &mut Params) {
     let shown = params.get("user").unwrap_or_default();
-    if login.typed != shown && !login.typed.is_empty() {
+    if login.named && login.typed != shown {
         params.set("original_user", &login.typed);
     }
     if let Some(master) = &login.master {

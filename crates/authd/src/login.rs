@@ -13,6 +13,8 @@ pub struct Login {
     pub user: String,
     /// The name as the client typed it.
     pub typed: String,
+    /// Whether the client has come so far as to say a name.
+    pub named: bool,
     /// The user whom a master user wants to be.
     pub wanted: Option<String>,
     /// The master user, once his password was right.
@@ -60,6 +62,7 @@ impl Login {
     ) -> Result<(), BadName> {
         let (name, split) = username::split_master(realm, typed);
         self.typed = name.clone();
+        self.named = true;
         self.user = username::normalise(realm, &name)?;
         self.wanted = match wanted.map(str::to_owned).or(split) {
             Some(wanted) => Some(username::normalise(realm, &wanted)?),
@@ -175,8 +178,7 @@ impl Login {
     }
 
     fn add(&mut self, name: &str, value: &str) {
-        // flags are true whatever they say, and show without a value
-        if value.is_empty() || matches!(name, "nologin" | "proxy" | "proxy_maybe" | "anonymous") {
+        if value.is_empty() {
             self.fields.set_flag(name);
         } else {
             self.fields.set(name, value);
@@ -270,7 +272,10 @@ mod tests {
         }
         assert_eq!(login.user, "bob@b.example");
         let shown: Vec<_> = login.fields.iter().collect();
-        assert_eq!(shown, [("nologin", None), ("reason", Some("later")), ("nodelay", Some("yes"))]);
+        assert_eq!(
+            shown,
+            [("nologin", Some("y")), ("reason", Some("later")), ("nodelay", Some("yes"))]
+        );
         assert_eq!(login.prefetched.as_ref().unwrap().get("home"), Some("/h"));
         assert_eq!(login.steer.failed, None);
         assert!(login.set_field("nopassword", "y").is_err());

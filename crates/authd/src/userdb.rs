@@ -28,7 +28,9 @@ pub async fn look_up(engine: &Engine, realm: &Realm, login: &mut Login) -> UserR
             SkipUser::NotFound if found.is_none() => continue,
             _ => {}
         }
-        let mut fields = found.clone().unwrap_or_default();
+        // fields that the passdb has given for the userdb come first
+        let given = || login.prefetched.clone().unwrap_or_default();
+        let mut fields = found.clone().unwrap_or_else(given);
         set(&mut fields, login, &userdb.default_fields, false);
         let result = ask(engine, realm, userdb, login).await;
         let rule = match &result {
@@ -39,8 +41,7 @@ pub async fn look_up(engine: &Engine, realm: &Realm, login: &mut Login) -> UserR
         internal |= result == UserResult::Internal;
         if let UserResult::Found(more) = result {
             for (name, value) in more.iter() {
-                fields.remove(name);
-                fields.push(name, value.map(str::to_owned));
+                fields.replace(name, value.map(str::to_owned));
             }
             set(&mut fields, login, &userdb.override_fields, true);
             if !matches!(rule, Rule::ReturnFail | Rule::ContinueFail) {
@@ -110,7 +111,7 @@ async fn ask(engine: &Engine, realm: &Realm, userdb: &Userdb, login: &mut Login)
                         [("uid", &entry.uid), ("gid", &entry.gid), ("home", &entry.home)]
                     {
                         if !value.is_empty() {
-                            found.set(name, expanded(value, login));
+                            found.set(name, value);
                         }
                     }
                     for (name, value) in &entry.extra {

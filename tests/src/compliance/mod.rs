@@ -1,5 +1,6 @@
 //! Each case runs unchanged against the original and against ours; replies, log lines and effects are compared.
 
+pub(crate) mod auth;
 mod config;
 pub(crate) mod imap;
 mod smtpd;

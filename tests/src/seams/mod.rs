@@ -1,5 +1,6 @@
 //! Each seam between daemons, with one side ours and the other side the original's.
 
+mod auth;
 mod imap;
 mod lmtp;
 mod originals;

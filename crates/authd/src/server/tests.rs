@@ -159,13 +159,9 @@ async fn logins_by_every_mechanism() {
         ("CONT\t77\tAA==\n".into(), "FAIL\t77\treason=Authentication request timed out"),
         (
             format!("AUTH\t6\tPLAIN\tservice=smtp\tresp={}\n", plain("al ice", "x")),
-            "FAIL\t6\tuser=al ice",
+            "FAIL\t6\tuser=al ice\toriginal_user=al ice",
         ),
-        ("AUTH\t7\tPLAIN\tservice=smtp\tresp=AAAA\n".into(), "FAIL\t7\tuser=\0"),
     ] {
-        if answer.ends_with('\0') {
-            continue; // three NULs are an empty name: see below
-        }
         assert_eq!(client.ask(&sent).await, answer, "{sent}");
     }
     assert_eq!(client.ask("AUTH\t8\tPLAIN\tservice=x\tresp=AAAA\n").await, "FAIL\t8");
@@ -241,8 +237,8 @@ async fn a_login_is_confirmed_to_the_mail_process() {
     assert_eq!(master.ask(&request(&cookie, 78)).await, "FAIL\t9");
     assert_eq!(
         master.ask(&request(&cookie, 77)).await,
-        "USER\t9\talice@example.com\tuid=5000\tgid=5000\thome=/var/vmail/alice\t\
-         quota_rule=*:storage=2M\tauth_mech=PLAIN\tauth_user=Alice@example.com"
+        "USER\t9\talice@example.com\tquota_rule=*:storage=2M\tuid=5000\tgid=5000\t\
+         home=/var/vmail/alice\tauth_mech=PLAIN\tauth_user=Alice@example.com"
     );
     assert_eq!(master.ask(&request(&cookie, 77)).await, "FAIL\t9");
 }

@@ -41,6 +41,14 @@ impl Params {
         self.0.push((name.into(), value));
     }
 
+    /// Gives a parameter a value: in its place, or at the end if it is new.
+    pub fn replace(&mut self, name: &str, value: Option<String>) {
+        match self.0.iter_mut().find(|(key, _)| key == name) {
+            Some((_, known)) => *known = value,
+            None => self.push(name, value),
+        }
+    }
+
     /// Adds `name=value`.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.remove(name);
