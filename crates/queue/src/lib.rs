@@ -8,6 +8,7 @@
 mod content;
 mod directory;
 mod envelope;
+mod listing;
 mod log;
 mod marks;
 mod new_file;
@@ -19,6 +20,7 @@ mod state;
 pub use content::{Content, LineEnd};
 pub use directory::{Access, Queue, QueueDirectory};
 pub use envelope::{Attribute, Envelope, EnvelopeReader, QueuedRecipient, RecipientState};
+pub use listing::ListingOptions;
 pub use log::{LogEntry, LogKind};
 pub use marks::{Lock, QueueFile};
 pub use new_file::NewFile;

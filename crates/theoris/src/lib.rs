@@ -1,2 +1,4 @@
-//! The operator's command.
+//! The operator's command, and the classic commands of Postfix over the same code.
 #![forbid(unsafe_code)]
+
+pub mod classic;
