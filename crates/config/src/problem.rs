@@ -179,6 +179,15 @@ impl Problems {
         }
     }
 
+    /// The same, in the order of files and lines; those without a place come last.
+    #[must_use]
+    pub fn by_place(mut self) -> Self {
+        self.0.sort_by(|left, right| {
+            (left.place.is_none(), &left.place).cmp(&(right.place.is_none(), &right.place))
+        });
+        self
+    }
+
     /// `Ok` when nothing forbids the start; warnings do not.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! theoris.toml: what the originals have no setting for. Every key has a default; an unknown key is refused.
 //!
-//! The file is the lowest layer over the defaults, then the environment (`THEORIS__RESOLVER__TIMEOUT=5`),
-//! then `--set resolver.timeout=5`.
+//! The file is the lowest layer over the defaults, then the environment (`THEORIS__SMTPD__DEBUG=true`),
+//! then `--set smtpd.debug=true`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,77 +20,87 @@ use crate::{Files, Place, Problems};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Theoris {
-    /// Where control sockets are made.
+    /// Where control sockets are made; without this directory there are none.
     pub run_directory: PathBuf,
-    pub metrics: Metrics,
-    pub sandbox: Sandbox,
-    pub resolver: Resolver,
-    pub limits: Limits,
+    pub authd: Daemon,
+    pub imapd: Daemon,
+    pub lmtp_delivery: Daemon,
+    pub pop3d: Daemon,
+    pub queue_manager: Daemon,
+    pub smtpd: Daemon,
 }
 
 impl Default for Theoris {
     fn default() -> Self {
         Self {
             run_directory: "/run/theoris".into(),
-            metrics: Metrics::default(),
-            sandbox: Sandbox::default(),
-            resolver: Resolver::default(),
-            limits: Limits::default(),
+            authd: Daemon::default(),
+            imapd: Daemon::default(),
+            lmtp_delivery: Daemon::default(),
+            pop3d: Daemon::default(),
+            queue_manager: Daemon::default(),
+            smtpd: Daemon::default(),
         }
     }
 }
 
-/// `[metrics]`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `[smtpd]`, `[imapd]`, …: what every daemon has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Metrics {
+pub struct Daemon {
     /// Where Prometheus may ask, such as `127.0.0.1:9154`; empty: only the control socket tells.
-    pub listen: String,
+    pub metrics: Address,
+    /// Log debugging lines too.
+    pub debug: bool,
+    /// Seconds that connections may go on in the old workers after a reload.
+    pub reload_grace: u32,
+    /// Seconds that connections may go on after SIGTERM.
+    pub stop_grace: u32,
 }
 
-/// `[sandbox]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Sandbox {
-    /// Landlock and seccomp in the workers.
-    pub enabled: bool,
-}
-
-impl Default for Sandbox {
+impl Default for Daemon {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { metrics: Address(None), debug: false, reload_grace: 3600, stop_grace: 10 }
     }
 }
 
-/// `[resolver]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Resolver {
-    /// DNS servers to ask instead of those in /etc/resolv.conf.
-    pub servers: Vec<SocketAddr>,
-    /// Seconds for one question.
-    pub timeout: u32,
-}
+/// An IP address and port, or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address(pub Option<SocketAddr>);
 
-impl Default for Resolver {
-    fn default() -> Self {
-        Self { servers: Vec::new(), timeout: 5 }
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "" => Ok(Self(None)),
+            text => text
+                .parse()
+                .map(|address| Self(Some(address)))
+                .map_err(|_| format!("\"{text}\" is no address with a port")),
+        }
     }
 }
 
-/// `[limits]`: of each daemon, where the host's files have no word for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Limits {
-    /// Threads of a worker.
-    pub threads: usize,
-    /// Seconds that an old generation of workers may take to finish its connections after a reload.
-    pub drain: u32,
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.0.map(|address| address.to_string()).unwrap_or_default()
+    }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { threads: 2, drain: 3600 }
+impl Theoris {
+    /// The table of the daemon of this name.
+    pub fn daemon(&self, name: &str) -> Option<&Daemon> {
+        Some(match name {
+            "authd" => &self.authd,
+            "imapd" => &self.imapd,
+            "lmtp-delivery" => &self.lmtp_delivery,
+            "pop3d" => &self.pop3d,
+            "queue-manager" => &self.queue_manager,
+            "smtpd" => &self.smtpd,
+            _ => return None,
+        })
     }
 }
 
@@ -99,7 +109,7 @@ struct Given {
     path: String,
     value: Value,
     place: Option<Place>,
-    /// What to call it where there is no file: `--set resolver.timeout`.
+    /// What to call it where there is no file: `--set smtpd.debug`.
     source: String,
 }
 
@@ -113,7 +123,8 @@ impl Theoris {
         sets: &[String],
         problems: &mut Problems,
     ) -> Self {
-        let mut given = from_file(files, path, must_exist, problems);
+        let mut found = Problems::default();
+        let mut given = from_file(files, path, must_exist, &mut found);
         for (name, text) in environment {
             if let Some(key) = name.strip_prefix("THEORIS__") {
                 let path = key.to_ascii_lowercase().replace("__", ".").replace('_', "-");
@@ -141,7 +152,9 @@ impl Theoris {
                     .instead("write --set name=value"),
             }
         }
-        layered(given, problems)
+        let theoris = layered(given, &mut found);
+        problems.extend(found.by_place());
+        theoris
     }
 }
 
@@ -179,12 +192,12 @@ fn layered(given: Vec<Given>, problems: &mut Problems) -> Theoris {
 
 fn example(value: &Value) -> String {
     match value {
+        Value::String(_, text) if text.is_empty() => "\"127.0.0.1:9154\"".to_owned(),
         Value::String(_, text) => format!("{text:?}"),
-        Value::Array(..) => "[\"192.0.2.1:53\"]".to_owned(),
         Value::Bool(_, value) => value.to_string(),
-        other => {
-            other.to_i128().map_or_else(|| "its default".to_owned(), |number| number.to_string())
-        }
+        other => other
+            .deserialize::<u64>()
+            .map_or_else(|_| "its default".to_owned(), |number| number.to_string()),
     }
 }
 
@@ -304,30 +317,33 @@ mod tests {
     #[test]
     fn each_layer_goes_over_the_one_before() {
         let file =
-            "[resolver]\nservers = [\"127.0.0.1:5353\"]\ntimeout = 1\n[limits]\nthreads = 3\n";
+            "[smtpd]\nmetrics = \"127.0.0.1:9154\"\nreload-grace = 1\n[imapd]\nstop-grace = 3\n";
         let (theoris, problems) = read(
             file,
-            &[("THEORIS__RESOLVER__TIMEOUT", "2"), ("THEORIS_X", "y")],
-            &["limits.threads=4"],
+            &[("THEORIS__SMTPD__RELOAD_GRACE", "2"), ("THEORIS_X", "y")],
+            &["imapd.stop-grace=4"],
         );
         assert_eq!(problems, "");
-        assert_eq!((theoris.resolver.timeout, theoris.limits.threads), (2, 4));
-        assert_eq!(theoris.resolver.servers, ["127.0.0.1:5353".parse().unwrap()]);
+        assert_eq!((theoris.smtpd.reload_grace, theoris.imapd.stop_grace), (2, 4));
+        assert_eq!(
+            theoris.daemon("smtpd").unwrap().metrics.0,
+            Some("127.0.0.1:9154".parse().unwrap())
+        );
         assert_eq!(read("", &[], &[]), (Theoris::default(), String::new()));
     }
 
     #[test]
     fn all_faults_are_told_with_their_lines() {
-        let file = "run-directry = \"/x\"\n[resolver]\ntimeout = \"soon\"\nservers = [\"nowhere\"]\n[sandbox]\nenabled = 1\n[sandbxo]\nenabled = true\n";
-        insta::assert_snapshot!(read(file, &[("THEORIS__LIMITS__THREAD", "1")], &["x", "limits.drain=-1"]).1, @r#"
+        let file = "run-directry = \"/x\"\n[smtpd]\nreload-grace = \"soon\"\nmetrics = \"nowhere\"\ndebug = 1\n[smtdp]\ndebug = true\n";
+        insta::assert_snapshot!(read(file, &[("THEORIS__IMAPD__DEBG", "1")], &["x", "pop3d.stop-grace=-1"]).1, @r#"
         --set x: no =; write --set name=value
-        /t:4: resolver.servers: invalid socket address syntax; write something like ["192.0.2.1:53"]
-        /t:3: resolver.timeout: invalid type: found string "soon", expected u32; write something like its default
         /t:1: unknown key run-directry; did you mean run-directory?
-        /t:6: sandbox.enabled: invalid type: found signed int `1`, expected a boolean; write something like true
-        /t:8: unknown key sandbxo.enabled; did you mean sandbox.enabled?
-        THEORIS__LIMITS__THREAD: unknown key limits.thread; did you mean limits.threads?
-        --set limits.drain: limits.drain: invalid value signed int `-1`, expected u32; write something like its default
+        /t:3: smtpd.reload-grace: invalid type: found string "soon", expected u32; write something like 3600
+        /t:4: smtpd.metrics: "nowhere" is no address with a port; write something like "127.0.0.1:9154"
+        /t:5: smtpd.debug: invalid type: found signed int `1`, expected a boolean; write something like false
+        /t:7: unknown key smtdp.debug; did you mean smtpd.debug?
+        THEORIS__IMAPD__DEBG: unknown key imapd.debg; did you mean imapd.debug?
+        --set pop3d.stop-grace: pop3d.stop-grace: invalid value signed int `-1`, expected u32; write something like 10
         "#);
         insta::assert_snapshot!(read("a = 1\nb = = 2\n", &[], &[]).1, @"/t:2: extra `=`, expected nothing; write TOML: key = value");
     }

@@ -17,6 +17,8 @@ pub struct Args {
     pub opendkim: Option<PathBuf>,
     /// `--theoris FILE`.
     pub theoris: Option<PathBuf>,
+    /// `--set NAME=VALUE`, each over theoris.toml.
+    pub sets: Vec<String>,
     /// `--check`: read everything, say what is wrong, change nothing.
     pub check: bool,
     /// `--json`: the answer of `--check` for programs.
@@ -41,15 +43,19 @@ impl Args {
         let mut args = Self::default();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
-            let mut path = |option: &str| {
+            let mut value = |option: &str, what: &str| {
                 let value = words.next().filter(|value| !value.is_empty());
-                value.map(PathBuf::from).ok_or_else(|| format!("{option} needs a path"))
+                value.ok_or_else(|| format!("{option} needs {what}"))
             };
+            let mut path = |option: &str| value(option, "a path").map(PathBuf::from);
             match word.to_str() {
                 Some("-c") => args.config = Some(path("-c")?),
                 Some("--dovecot") => args.dovecot = Some(path("--dovecot")?),
                 Some("-x") => args.opendkim = Some(path("-x")?),
                 Some("--theoris") => args.theoris = Some(path("--theoris")?),
+                Some("--set") => {
+                    args.sets.push(value("--set", "NAME=VALUE")?.to_string_lossy().into_owned())
+                }
                 Some("--check") => args.check = true,
                 Some("--json") => args.json = true,
                 _ => return Err(format!("unknown argument: {}", word.to_string_lossy())),

@@ -17,6 +17,7 @@ pub mod listen;
 pub mod log;
 pub mod metrics;
 mod notify;
+mod own;
 pub mod plan;
 pub mod privileges;
 mod settle;
@@ -72,5 +73,5 @@ pub fn main<D: Daemon>() -> ExitCode {
         Ok(args) => args,
         Err(usage) => return exit::usage(D::NAME, &usage),
     };
-    if args.check { exit::check(&args, D::plan(&args)) } else { supervisor::main::<D>(args) }
+    if args.check { exit::check(&args, own::plan::<D>(&args)) } else { supervisor::main::<D>(args) }
 }

@@ -85,10 +85,10 @@ const OPENDKIM: &[&str] = &[
 
 /// theoris.toml files.
 const THEORIS: &[&str] = &[
-    "[resolver]\nserver = []\n",
-    "[resolver]\ntimeout = \"5 s\"\n",
-    "[limits\nthreads = 1\n",
-    "limits = 3\n",
+    "[smtpd]\nmetric = \"127.0.0.1:1\"\n",
+    "[smtpd]\nstop-grace = \"5 s\"\n",
+    "[smtpd\ndebug = true\n",
+    "smtpd = 3\n",
 ];
 
 fn read(product: &str, text: &str) -> Problems {

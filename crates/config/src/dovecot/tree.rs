@@ -67,9 +67,11 @@ pub struct Config {
 impl Config {
     /// Reads `path` and its includes, and checks every name and value in them.
     pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> Self {
-        let mut root = parser::read(files, path, problems);
-        legacy::translate(&mut root, problems);
-        check::names_and_values(&root, problems);
+        let mut found = Problems::default();
+        let mut root = parser::read(files, path, &mut found);
+        legacy::translate(&mut root, &mut found);
+        check::names_and_values(&root, &mut found);
+        problems.extend(found.by_place());
         Self { root, path: path.to_owned() }
     }
 

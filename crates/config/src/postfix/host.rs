@@ -32,6 +32,13 @@ impl Host {
     /// Reads `main.cf` and `master.cf` in `directory`. What cannot be read is a problem; the host then
     /// holds what could.
     pub fn read(files: &dyn Files, directory: &Path, problems: &mut Problems) -> Self {
+        let mut found = Problems::default();
+        let host = Self::read_all(files, directory, &mut found);
+        problems.extend(found.by_place());
+        host
+    }
+
+    fn read_all(files: &dyn Files, directory: &Path, problems: &mut Problems) -> Self {
         let mut content = |name: &str| {
             let path = directory.join(name);
             let content = files.read(&path).unwrap_or_else(|error| {
@@ -162,5 +169,134 @@ impl Machine {
             }
         }
         networks.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Memory;
+    use crate::postfix::{self, ServiceType};
+
+    fn host(main: &str, master: &str) -> (Host, String) {
+        let files = Memory::with([
+            ("/p/main.cf", main),
+            ("/p/master.cf", master),
+            ("/etc/mailname", "mail.example.org\nmore\n"),
+        ]);
+        let mut problems = Problems::default();
+        let host = Host::read(&files, "/p".as_ref(), &mut problems);
+        (host, problems.to_string())
+    }
+
+    fn text(host: &Host, name: &str) -> String {
+        host.main().text(name, &mut Problems::default()).unwrap().as_str().to_owned()
+    }
+
+    #[test]
+    fn the_machine_fills_in_names_and_networks() {
+        let (plain, _) = host("", "");
+        assert_eq!(text(&plain, "myhostname"), "host.example.com");
+        assert_eq!(text(&plain, "mydomain"), "example.com");
+        assert_eq!(
+            text(&plain, "mynetworks"),
+            "127.0.0.0/8 192.0.2.0/24 [::1]/128",
+            "below level 2: the subnet"
+        );
+        let (new, _) = host("compatibility_level = 3.6\nmyhostname = only\n", "");
+        assert_eq!(text(&new, "mynetworks"), "127.0.0.1/32 192.0.2.1/32 [::1]/128");
+        assert_eq!(text(&new, "mydomain"), "localdomain");
+    }
+
+    #[test]
+    fn myorigin_may_name_a_file() {
+        let (host, problems) = host("myorigin = /etc/mailname\n", "");
+        assert_eq!((text(&host, "myorigin").as_str(), problems.as_str()), ("mail.example.org", ""));
+    }
+
+    #[test]
+    fn the_chroot_column_is_a_rule_for_paths() {
+        let master =
+            "jail inet n - y - - smtpd\nfree inet n - n - - smtpd\nasks inet n - - - - smtpd\n";
+        let (host, problems) = host("queue_directory = /q\n", master);
+        let path = |name: &str, path: &str| {
+            let service = host.service(name, ServiceType::Inet).unwrap();
+            host.path(service, path).display().to_string()
+        };
+        assert_eq!(problems, "");
+        assert_eq!(path("jail", "/var/run/x"), "/q/var/run/x");
+        assert_eq!(path("free", "/var/run/x"), "/var/run/x");
+        assert_eq!(
+            path("asks", "/var/run/x"),
+            "/q/var/run/x",
+            "compatibility level 0: chroot is the default"
+        );
+        for name in ["jail", "free"] {
+            assert_eq!(path(name, "private/auth"), "/q/private/auth");
+        }
+    }
+
+    #[test]
+    fn overrides_and_stress_count_for_their_service() {
+        let master = "smtp inet n - n - - smtpd\nsubmission inet n - n - - smtpd\n -o smtpd_tls_security_level=encrypt -o myhostname=sub.example.com\n -o { smtpd_banner = $myhostname  hello }\n";
+        let (host, problems) =
+            host("smtpd_tls_security_level = may\nmyhostname = mail.example.com\n", master);
+        let mut said = Problems::default();
+        let (smtp, submission) = (
+            host.service("smtp", ServiceType::Inet).unwrap(),
+            host.service("submission", ServiceType::Inet).unwrap(),
+        );
+        assert_eq!(host.view(smtp).get(postfix::SMTPD_TLS_SECURITY_LEVEL, &mut said), "may");
+        let view = host.view(submission);
+        assert_eq!(view.get(postfix::SMTPD_TLS_SECURITY_LEVEL, &mut said), "encrypt");
+        assert_eq!(view.get(postfix::SMTPD_BANNER, &mut said), "sub.example.com  hello");
+        assert_eq!(view.place(postfix::SMTPD_BANNER).unwrap().to_string(), "/p/master.cf:4");
+        assert_eq!(view.get(postfix::SMTPD_TIMEOUT, &mut said).as_secs(), 300);
+        assert_eq!(view.under_stress().get(postfix::SMTPD_TIMEOUT, &mut said).as_secs(), 10);
+        assert_eq!((problems, said.to_string()), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn a_transport_has_its_own_setting_or_the_default() {
+        let (host, problems) = host(
+            "default_destination_rate_delay = 2s\nslow_destination_rate_delay = 9s\n",
+            "slow unix - - n - - smtp\n",
+        );
+        let mut said = Problems::default();
+        let mut delay = |transport| {
+            host.main()
+                .for_transport(transport, postfix::DEFAULT_DESTINATION_RATE_DELAY, &mut said)
+                .as_secs()
+        };
+        assert_eq!((delay("slow"), delay("smtp")), (9, 2));
+        let mut limit = |transport| {
+            host.main().for_transport(
+                transport,
+                postfix::DEFAULT_DESTINATION_CONCURRENCY_LIMIT,
+                &mut said,
+            )
+        };
+        assert_eq!((limit("local"), limit("smtp")), (2, 20));
+        assert_eq!(problems, "");
+    }
+
+    #[test]
+    fn an_adopted_entry_is_live_for_us() {
+        let master = "#theoris: smtp inet n - n - - smtpd\n#theoris:   -o smtpd_tls_auth_only=yes\npickup unix n - n 60 1 pickup\n";
+        let (host, problems) = host("", master);
+        let shown: Vec<_> = host
+            .services()
+            .map(|service| (service.name.as_str(), service.adopted, service.overrides.len()))
+            .collect();
+        assert_eq!((shown, problems.as_str()), (vec![("smtp", true, 1), ("pickup", false, 0)], ""));
+    }
+
+    #[test]
+    fn a_bad_value_is_an_error_where_we_obey_and_a_warning_elsewhere() {
+        let (_, problems) = host("smtpd_recipient_limit = x\nqmqpd_timeout = x\n", "");
+        insta::assert_snapshot!(problems, @r#"
+        /p/main.cf:1: smtpd_recipient_limit: "x" is no number; write a decimal number
+        /p/main.cf:2: warning: qmqpd_timeout: "x" is no time; write a number and one of s m h d w, such as 300s
+        "#);
     }
 }

@@ -129,32 +129,32 @@ fn used_names(host: &Host) -> Used {
     used
 }
 
-/// Reports each value that cannot be expanded or read, whichever program would read it.
+/// Reports each value that cannot be expanded or read: an error when we obey the setting, else a warning, since no
+/// daemon of ours stumbles over it.
 pub fn report_values(host: &Host, problems: &mut Problems) {
-    let mut look = |name: &str, view: View<'_>, value: &Sourced, at: &Place| {
-        let Some(fact) = find(FACTS, name) else { return };
-        if fact.kind == "raw" {
-            return;
-        }
-        match view.expand(value) {
-            Ok(text) => {
-                if let Err(fault) = kind::check(&text, fact) {
-                    let at = fault.at.unwrap_or_else(|| at.clone());
-                    problems.error(at, format!("{name}: {}", fault.what)).instead(fault.instead);
-                }
-            }
-            Err(error) => {
-                problems.error(at.clone(), format!("{name}: {error}")).instead(error.instead());
-            }
-        }
-    };
     for (name, entry) in &host.main {
-        look(name, host.main(), &entry.value, &entry.at);
+        report_value(name, host.main(), &entry.value, &entry.at, problems);
     }
     for service in host.services() {
         for known in &service.overrides {
-            look(&known.name, host.view(service), &known.value, &known.at);
+            report_value(&known.name, host.view(service), &known.value, &known.at, problems);
         }
+    }
+}
+
+fn report_value(name: &str, view: View<'_>, value: &Sourced, at: &Place, problems: &mut Problems) {
+    let Some(fact) = find(FACTS, name).filter(|fact| fact.kind != "raw") else { return };
+    let (at, what, instead) = match view.expand(value) {
+        Ok(text) => match kind::check(&text, fact) {
+            Ok(()) => return,
+            Err(fault) => (fault.at.unwrap_or_else(|| at.clone()), fault.what, fault.instead),
+        },
+        Err(error) => (at.clone(), error.to_string(), error.instead().to_owned()),
+    };
+    let what = format!("{name}: {what}");
+    match fact.mark {
+        Mark::Supported | Mark::Differs => problems.error(at, what).instead(instead),
+        Mark::Harmless | Mark::Unsupported => problems.warning(at, what).instead(instead),
     }
 }
 

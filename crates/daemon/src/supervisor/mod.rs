@@ -26,7 +26,9 @@ use tokio::time::Instant;
 
 use crate::handover::{FromWorker, Identity, ToWorker};
 use crate::journal::Target;
-use crate::{Args, Daemon, Log, Plan, Problems, Processes, Severity, exit, listen, log, notify};
+use crate::{
+    Args, Daemon, Log, Plan, Problems, Processes, Severity, exit, listen, log, notify, own,
+};
 use generation::Generation;
 use process::{Event, Phase, Process};
 use reload::Candidate;
@@ -49,7 +51,7 @@ pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
         Target::Journal(socket) => Some(socket.clone()),
         Target::Stderr => None,
     };
-    let plan = D::plan(&args).and_then(|plan| match plan.problems.has_errors() {
+    let plan = own::plan::<D>(&args).and_then(|plan| match plan.problems.has_errors() {
         true => Err(plan.problems),
         false => Ok(plan),
     });

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::generation::Generation;
 use super::process::{Phase, Process};
 use super::{MERCY, Supervisor, report};
-use crate::{Daemon, Plan, Problems, Processes, control, descriptors, exit, notify};
+use crate::{Daemon, Plan, Problems, Processes, control, descriptors, exit, notify, own};
 
 /// A generation whose workers are starting.
 pub(super) struct Candidate {
@@ -33,7 +33,7 @@ impl<D: Daemon> Supervisor<D> {
         if self.candidate.is_some() {
             self.drop_candidate();
         }
-        match D::plan(&self.args) {
+        match own::plan::<D>(&self.args) {
             Ok(plan) if !plan.problems.has_errors() => self.begin(plan),
             Ok(Plan { problems, .. }) | Err(problems) => self.refuse(problems, exit::CONFIGURATION),
         }
