@@ -17,7 +17,7 @@ fn each_250_is_preceded_by_the_fsync_of_its_file() {
     let scratch = Scratch::new();
     let site = site(&scratch);
     let daemons: Vec<Daemon> =
-        ["queue-manager", "smtpd"].iter().map(|name| site.start(name)).collect();
+        ["lmtp-delivery", "queue-manager", "smtpd"].iter().map(|name| site.start(name)).collect();
     let workers: Vec<i32> = daemons.iter().flat_map(Daemon::workers).collect();
     let calls = "fsync,fdatasync,write,writev,sendto,sendmsg";
     let strace = Strace::attach(&workers, calls, &scratch.join("strace"));

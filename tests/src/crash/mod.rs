@@ -19,7 +19,7 @@ fn site(scratch: &Scratch) -> Site {
     let site = Site::render(&samples.join("guide"), scratch.path());
     let main_cf = site.postfix().join("main.cf");
     let text = std::fs::read_to_string(&main_cf).unwrap();
-    let soon = "queue_run_delay = 1s\nminimal_backoff_time = 1s\nmaximal_backoff_time = 2s\ntransport_retry_time = 1s\n";
+    let soon = "queue_run_delay = 1s\nminimal_backoff_time = 1s\nmaximal_backoff_time = 2s\ntransport_retry_time = 1s\nmailbox_size_limit = 0\n";
     std::fs::write(main_cf, text + soon).unwrap();
     site
 }

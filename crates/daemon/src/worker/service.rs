@@ -18,7 +18,7 @@ use crate::handover::{self, FromWorker, ToWorker};
 use crate::{WorkerError, metrics, tls};
 
 /// How long a worker without its supervisor may take to finish.
-const ORPHANED: Duration = Duration::from_secs(10);
+const ORPHANED: Duration = Duration::from_secs(3);
 const LARGEST_BUNDLE: usize = 16 * 1024 * 1024;
 
 /// That, why and until when a worker has to finish.
