@@ -302,7 +302,6 @@ impl Server {
         let mut original = Original {
             sender: notice.sender.clone(),
             envelope_id: notice.envelope_id.clone(),
-            encoding: notice.encoding.clone(),
             utf8: notice.sendopts & 1 != 0,
             headers_only: notice.ret == 2 || reader == Reader::Postmaster,
             ..Original::default()

@@ -4,3 +4,4 @@ mod auth;
 mod imap;
 mod lmtp;
 mod originals;
+mod scheduler;

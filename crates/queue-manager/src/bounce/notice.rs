@@ -37,8 +37,6 @@ pub struct Host {
 pub struct Original {
     pub sender: String,
     pub envelope_id: String,
-    /// `7bit`, `8bit` or empty.
-    pub encoding: String,
     pub arrival: Timestamp,
     /// The sender asked for SMTPUTF8.
     pub utf8: bool,
@@ -112,7 +110,7 @@ pub fn compose(
     let boundary = format!("{original_id}.{now}/{}", host.myhostname);
     let mut lines = Lines::default();
     lines.header(kind, reader, host, to, id, now, &boundary, original);
-    lines.explanation(kind, host, &boundary, original, entries);
+    lines.explanation(kind, host, &boundary, entries);
     lines.report(kind, host, &boundary, original_id, original, entries);
     lines.returned(kind, &boundary, original);
     lines.0
@@ -152,35 +150,22 @@ impl Lines {
         let report = if original.utf8 { "global-delivery-status" } else { "delivery-status" };
         self.add(format!("Content-Type: multipart/report; report-type={report};"));
         self.add(format!("\tboundary=\"{boundary}\""));
-        self.encoding(original);
+        self.add("Content-Transfer-Encoding: 8bit"); // the texts are UTF-8, whatever came back
         self.add("");
         self.add("This is a MIME-encapsulated message.");
         self.add("");
     }
 
-    fn encoding(&mut self, original: &Original) {
-        if original.encoding == "8bit" {
-            self.add("Content-Transfer-Encoding: 8bit");
-        }
-    }
-
-    fn part(&mut self, boundary: &str, description: &str, kind: &str, original: &Original) {
+    fn part(&mut self, boundary: &str, description: &str, kind: &str) {
         self.add(format!("--{boundary}"));
         self.add(format!("Content-Description: {description}"));
         self.add(format!("Content-Type: {kind}"));
-        self.encoding(original);
+        self.add("Content-Transfer-Encoding: 8bit");
         self.add("");
     }
 
-    fn explanation(
-        &mut self,
-        kind: Kind,
-        host: &Host,
-        boundary: &str,
-        original: &Original,
-        entries: &[LogEntry],
-    ) {
-        self.part(boundary, "Notification", "text/plain; charset=utf-8", original);
+    fn explanation(&mut self, kind: Kind, host: &Host, boundary: &str, entries: &[LogEntry]) {
+        self.part(boundary, "Notification", "text/plain; charset=utf-8");
         for line in body(kind, host).lines() {
             self.add(line);
         }
@@ -282,7 +267,7 @@ impl Lines {
             (false, false) => (format!("{word}Message"), "message/rfc822"),
             (false, true) => (format!("{word}Message"), "message/global"),
         };
-        self.part(boundary, &description, format, original);
+        self.part(boundary, &description, format);
         self.add(format!("Return-Path: <{}>", shown(&original.sender)));
         for line in &original.lines {
             if original.headers_only && line.is_empty() {
@@ -380,7 +365,6 @@ mod tests {
         let original = Original {
             sender: "pfxbob@mail.example.test".into(),
             envelope_id: "abc+".into(),
-            encoding: "8bit".into(),
             headers_only: true,
             lines: [&b"Received: from c.test (localhost [127.0.0.1])"[..], b"", b"body"]
                 .map(<[u8]>::to_vec)

@@ -53,10 +53,16 @@ fn work(worker: Worker, served: Vec<Served>) -> Result<(), WorkerError> {
     })
 }
 
+/// A trigger ends with a NUL; its sender may wait for our close before it closes itself.
 async fn obey(connection: Connection, scheduler: &Scheduler) {
     let mut bytes = Vec::new();
     let mut stream = connection.stream.take(LONGEST_TRIGGER);
-    // A trigger is one or two writes and a close; one that does not close counts as far as it came.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    let read = async {
+        while !bytes.contains(&0) && stream.read_buf(&mut bytes).await.is_ok_and(|count| count > 0)
+        {
+        }
+    };
+    // What came within the time counts.
+    let _ = timeout(PATIENCE, read).await;
     scheduler.trigger(QmgrTrigger::parse(&bytes)).await;
 }

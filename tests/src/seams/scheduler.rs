@@ -1,0 +1,281 @@
+//! Our queue manager with the services around it, between Postfix's smtpd and cleanup and its delivery agents.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use harness::client::Client;
+use harness::daemon::Daemon;
+use harness::log::eventually;
+use harness::postfix::Postfix;
+use harness::{Scratch, skip};
+
+/// What our queue-manager stands in for here; smtpd, cleanup, pickup, local and virtual stay Postfix's.
+const OURS: [(&str, &str); 10] = [
+    ("qmgr", "unix"),
+    ("rewrite", "unix"),
+    ("bounce", "unix"),
+    ("defer", "unix"),
+    ("trace", "unix"),
+    ("flush", "unix"),
+    ("error", "unix"),
+    ("retry", "unix"),
+    ("discard", "unix"),
+    ("showq", "unix"),
+];
+
+/// Postfix ends before its directory does.
+struct Site {
+    postfix: Postfix,
+    scratch: Scratch,
+}
+
+impl Site {
+    /// System users in `mail/NAME/`, virtual users of virt.example in `virtual/NAME/`.
+    fn lay(main: &str) -> Self {
+        let scratch = Scratch::new();
+        let boxes = scratch.path().display();
+        let all = format!(
+            "in_flow_delay = 0\nlocal_recipient_maps =\nmail_spool_directory = {boxes}/mail/\n\
+             virtual_mailbox_domains = virt.example\nvirtual_mailbox_base = {boxes}/virtual\n\
+             virtual_mailbox_maps = inline:{{{{anna@virt.example = anna/}}, {{ben@virt.example = ben/}}}}\n\
+             virtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n\
+             virtual_minimum_uid = 1\n{main}"
+        );
+        let postfix = Postfix::lay(&scratch, &all);
+        for name in ["mail", "virtual"] {
+            let directory = scratch.directory(name);
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o1777)).unwrap();
+        }
+        Self { postfix, scratch }
+    }
+
+    /// Postfix without what is ours, then ours.
+    fn start_with_ours(&mut self) -> Daemon {
+        self.postfix.without(&OURS);
+        self.postfix.start();
+        let config = self.postfix.config();
+        let arguments = ["-c", config.to_str().unwrap()];
+        Daemon::start("queue-manager", &self.scratch.directory("run"), &arguments)
+    }
+
+    fn send(&self, from: &str, to: &[&str], subject: &str) {
+        self.send_with(&format!("<{from}>"), to, subject);
+    }
+
+    fn send_with(&self, from: &str, to: &[&str], subject: &str) {
+        let mut smtp = Client::tcp(self.postfix.port);
+        assert!(smtp.reply().starts_with("220 "));
+        smtp.expect("EHLO client.example", "250");
+        smtp.expect(&format!("MAIL FROM:{from}"), "250");
+        for to in to {
+            smtp.expect(&format!("RCPT TO:<{to}>"), "250");
+        }
+        smtp.expect("DATA", "354");
+        smtp.expect(&format!("Subject: {subject}\r\n\r\nbody\r\n."), "250");
+        smtp.expect("QUIT", "221");
+    }
+
+    fn mailbox(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    fn queue_is_empty(&self) -> bool {
+        ["incoming", "active", "deferred", "bounce", "defer"]
+            .iter()
+            .all(|name| files(&self.postfix.queue().join(name)).is_empty())
+    }
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// How often each subject lies in a Maildir.
+fn subjects(maildir: &Path) -> BTreeMap<String, usize> {
+    let mut count = BTreeMap::new();
+    for path in files(&maildir.join("new")) {
+        let text = fs::read_to_string(path).unwrap();
+        let subject = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap();
+        *count.entry(subject.to_owned()).or_insert(0) += 1;
+    }
+    count
+}
+
+#[test]
+fn fifty_messages_go_through_postfix_agents_and_are_all_accounted_for() {
+    if !skip::can_run(true, &["postfix"]) {
+        return;
+    }
+    let mut site = Site::lay("");
+    let ours = site.start_with_ours();
+    let wanted: Vec<String> = (0..50).map(|n| format!("message {n}")).collect();
+    for subject in &wanted {
+        site.send("bob@client.example", &["games@example.com", "anna@virt.example"], subject);
+    }
+    let arrived = |name: &str| {
+        let found = subjects(&site.mailbox(name));
+        wanted.iter().all(|subject| found.get(subject) == Some(&1)) && found.len() == wanted.len()
+    };
+    eventually("all mail", || (arrived("mail/games") && arrived("virtual/anna")).then_some(()));
+    eventually("an empty queue", || site.queue_is_empty().then_some(()));
+    let removed = ours.log.lines().iter().filter(|line| line.text.ends_with(": removed")).count();
+    assert_eq!(removed, 50);
+    let line = ours.log.wait_for("(queue active)");
+    assert!(
+        line.contains("from=<bob@client.example>, size=") && line.contains(", nrcpt=2"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_notice_reads_like_the_one_of_postfix() {
+    if !skip::can_run(true, &["postfix"]) {
+        return;
+    }
+    let notice = |ours: bool| {
+        let mut site = Site::lay(
+            "virtual_alias_maps = inline:{{old@virt.example = nobody-here@example.com}}\n",
+        );
+        let _daemon = if ours {
+            Some(site.start_with_ours())
+        } else {
+            site.postfix.start();
+            None
+        };
+        let lost = ["nobody-here@example.com", "old@virt.example"];
+        site.send("games@example.com", &lost, "lost 1");
+        site.send_with("<games@example.com> BODY=7BIT RET=HDRS ENVID=E1", &lost[..1], "lost 2");
+        site.send_with("<games@example.com> BODY=8BITMIME", &lost[..1], "lost 3 \u{e9}");
+        let paths = eventually("the notices", || {
+            Some(files(&site.mailbox("mail/games").join("new"))).filter(|paths| paths.len() == 3)
+        });
+        eventually("an empty queue", || site.queue_is_empty().then_some(()));
+        let mut notices: Vec<String> =
+            paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        notices.sort_by_key(|text| text[text.find("Subject: lost").unwrap()..].to_owned());
+        notices.iter().map(|text| normal(text) + "\n").collect::<String>()
+    };
+    pretty_assert(&notice(true), &notice(false));
+}
+
+/// Without what differs between any two notices: ids, dates, the order of equal lines.
+fn normal(text: &str) -> String {
+    let mut lines = Vec::new();
+    let is_id = |word: &str| {
+        word.len() >= 8 && word.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
+    };
+    for line in text.lines() {
+        if ["Date: ", "Arrival-Date: ", "Message-Id: "].iter().any(|name| line.starts_with(name)) {
+            lines.push(line.split(": ").next().unwrap().to_owned());
+            continue;
+        }
+        if line.contains("; Sun, ")
+            || line.starts_with("\tSun, ")
+            || line.contains(", 2") && line.contains("+0000")
+        {
+            lines.push(
+                line.split(", ").next().unwrap_or_default().split("id ").next().unwrap().to_owned(),
+            );
+            continue;
+        }
+        let words: Vec<String> = line
+            .split(' ')
+            .map(|word| {
+                let bare = word.trim_end_matches([';', ',', '.']);
+                let id = bare.trim_start_matches("--").trim_start_matches("\tboundary=\"");
+                let id = id.split(['.', '/']).next().unwrap_or_default();
+                if is_id(id) { "ID".to_owned() } else { word.to_owned() }
+            })
+            .collect();
+        let line = words.join(" ");
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        if let Some((name, port)) = line.rsplit_once(':')
+            && digits(port)
+        {
+            lines.push(name.to_owned());
+        } else {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
+}
+
+#[track_caller]
+fn pretty_assert(ours: &str, theirs: &str) {
+    let all = format!("{ours}\n\n{theirs}");
+    for (number, (ours, theirs)) in ours.lines().zip(theirs.lines()).enumerate() {
+        assert_eq!(ours, theirs, "line {number} of\n{all}");
+    }
+    assert_eq!(ours.lines().count(), theirs.lines().count(), "\n{ours}\n\n{theirs}");
+}
+
+#[test]
+fn mail_waits_for_its_agent_and_goes_when_it_is_flushed() {
+    if !skip::can_run(true, &["postfix"]) {
+        return;
+    }
+    let mut site = Site::lay("transport_maps = inline:{{slow.example = slow:}}\n");
+    let ours = site.start_with_ours();
+    site.send("bob@client.example", &["x@slow.example"], "slow");
+    ours.log.wait_for("warning: connect to transport private/slow: No such file or directory");
+    let line = ours.log.wait_for("status=deferred (mail transport unavailable)");
+    assert!(line.contains("to=<x@slow.example>, relay=none, delay="), "{line}");
+    let deferred = site.postfix.queue().join("deferred");
+    eventually("the message in the deferred queue", || {
+        (!files(&deferred).is_empty()).then_some(())
+    });
+    let listed = site.postfix.command(&["postqueue", "-p"]);
+    assert!(listed.contains("mail transport unavailable"), "{listed}");
+    // The agent appears: Postfix's discard under another name.
+    site.postfix.add_services("slow unix - - n - - discard");
+    site.postfix.command(&["postfix", "reload"]);
+    eventually("the agent's socket", || {
+        site.postfix.queue().join("private/slow").exists().then_some(())
+    });
+    site.postfix.command(&["postqueue", "-f"]);
+    site.postfix.log.wait_for("to=<x@slow.example>, relay=none");
+    ours.log.wait_for(": removed");
+    eventually("an empty queue", || site.queue_is_empty().then_some(()));
+}
+
+#[test]
+fn error_retry_and_discard_take_their_mail() {
+    if !skip::can_run(true, &["postfix"]) {
+        return;
+    }
+    let mut site = Site::lay(
+        "transport_maps = inline:{{no.example = error:5.7.1 not for you}, \
+         {later.example = retry:4.7.0 come back}, {gone.example = discard:silently}}\n\
+         smtpd_reject_unlisted_recipient = no\n",
+    );
+    let ours = site.start_with_ours();
+    let to = ["a@no.example", "b@later.example", "c@gone.example"];
+    site.send("games@example.com", &to, "three ways");
+    for line in [
+        "to=<a@no.example>, relay=none",
+        "dsn=5.7.1, status=bounced (not for you)",
+        "dsn=4.7.0, status=deferred (come back)",
+        "dsn=2.0.0, status=sent (silently)",
+        "sender non-delivery notification: ",
+    ] {
+        ours.log.wait_for(line);
+    }
+    eventually("the notice", || {
+        subjects(&site.mailbox("mail/games"))
+            .contains_key("Undelivered Mail Returned to Sender")
+            .then_some(())
+    });
+    // Only the deferred recipient is still to do.
+    let listed = site.postfix.command(&["postqueue", "-p"]);
+    assert!(listed.contains("b@later.example") && !listed.contains("a@no.example"), "{listed}");
+}
