@@ -1,9 +1,10 @@
 //! The plan of imapd, from dovecot.conf.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use config::dovecot::{self, Config, Connection, View};
-use config::files::Disk;
+use config::files::{Disk, Files};
 use config::{Place, Problems};
 use daemon::{Args, Log, Plan, Processes, Role};
 use login::plan::{BROKER, MAILBOX, parts};
@@ -23,8 +24,12 @@ const IDLE: Duration = Duration::from_secs(60);
 /// All its problems, if one of them forbids to run with it.
 pub fn plan(args: &Args) -> Result<Plan, Problems> {
     let path = args.config_or("/etc/dovecot/dovecot.conf");
+    plan_of(&Disk, path)
+}
+
+fn plan_of(files: &dyn Files, path: PathBuf) -> Result<Plan, Problems> {
     let mut problems = Problems::default();
-    let config = Config::read(&Disk, &path, &mut problems);
+    let config = Config::read(files, &path, &mut problems);
     let connection = Connection { protocol: Some("imap"), ..Connection::default() };
     let view = config.filter(&connection);
     let own = LoginSettings {
@@ -63,7 +68,7 @@ fn settings(view: &View<'_>, problems: &mut Problems) -> Settings {
     Settings {
         location: view.get(dovecot::MAIL_LOCATION, problems),
         namespaces: namespaces(view, problems),
-        quota: if has("quota") { quota(view) } else { None },
+        quota: if has("quota") { quota(view, problems) } else { None },
         quota_commands: has("quota") && has("imap_quota"),
         line_limit: usize::try_from(view.get(dovecot::IMAP_MAX_LINE_LENGTH, problems))
             .unwrap_or(defaults.line_limit)
@@ -106,11 +111,27 @@ fn workarounds(view: &View<'_>, problems: &mut Problems) -> Workarounds {
     found
 }
 
-/// The first quota root; further ones are reported.
-fn quota(view: &View<'_>) -> Option<Quota> {
-    let text = |name: &str| view.plugin(name).map(|value| value.text.clone());
-    let root = text("quota")?;
-    Some(Quota { root, rule: text("quota_rule").unwrap_or_default() })
+/// The first quota root and the rules for all mailboxes; what else there is, is reported.
+fn quota(view: &View<'_>, problems: &mut Problems) -> Option<Quota> {
+    let root = view.plugin("quota")?.text.clone();
+    if let Some(second) = view.plugin("quota2") {
+        problems.error(second.at.clone(), "quota2: a second quota root is not supported yet");
+    }
+    let mut rules = Vec::new();
+    for name in ["quota_rule", "quota_rule2", "quota_rule3", "quota_rule4"] {
+        let Some(rule) = view.plugin(name) else { continue };
+        if rule.text.starts_with("*:") || rule.text.starts_with("?:") {
+            rules.push(rule.text.clone());
+        } else {
+            let text = format!("{name}: rules for single mailboxes are not obeyed yet");
+            problems.warning(rule.at.clone(), text);
+        }
+    }
+    let words: Vec<&str> = rules.iter().map(String::as_str).collect();
+    if let Err(error) = mailstore::quota::Quota::from_settings(&root, &words, "") {
+        problems.error(view.plugin("quota").map(|value| value.at.clone()), error.to_string());
+    }
+    Some(Quota { root, rules })
 }
 
 fn namespaces(view: &View<'_>, problems: &mut Problems) -> Vec<Namespace> {
@@ -156,4 +177,106 @@ fn namespaces(view: &View<'_>, problems: &mut Problems) -> Vec<Namespace> {
 
 fn unsupported(what: &str, at: Option<Place>, problems: &mut Problems) {
     problems.error(at, format!("namespace: {what} is not supported yet"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use config::files::Memory;
+    use login::{BrokerSettings, FrontSettings};
+
+    use super::*;
+
+    fn planned(text: &str) -> Result<Plan, Problems> {
+        let text = format!("protocols = imap\nssl = no\n{text}");
+        plan_of(&Memory::with([("/d", text)]), PathBuf::from("/d"))
+    }
+
+    /// Every setting here has another value than its default, and the plan shows it.
+    #[test]
+    fn every_setting_that_is_obeyed_is_read() {
+        let text = "base_dir = /b\nlisten = 192.0.2.1\nmail_location = maildir:~/M\n\
+            disable_plaintext_auth = no\nlogin_greeting = hello\nlogin_trusted_networks = 10.0.0.0/8\n\
+            login_log_format = %s: %$\nlogin_log_format_elements = u=%u\n\
+            mail_max_userip_connections = 3\nfirst_valid_uid = 7\nlast_valid_uid = 9000\n\
+            first_valid_gid = 8\nlast_valid_gid = 9001\nmail_uid = 5000\nmail_gid = 5001\n\
+            mail_home = /h/%n\nmail_access_groups = 8\nmail_plugins = quota\n\
+            maildir_copy_with_hardlinks = no\nmaildir_broken_filename_sizes = yes\n\
+            mail_max_lock_timeout = 9s\nmail_max_keyword_length = 40\n\
+            mailbox_idle_check_interval = 11s\nmail_log_prefix = %u\n\
+            imap_max_line_length = 128k\nimap_idle_notify_interval = 99s\nimap_id_send = name X\n\
+            imap_id_log = *\nimap_capability = +X\nimap_client_workarounds = delay-newmail\n\
+            imap_logout_format = %i\n\
+            protocol imap {\n  mail_plugins = $mail_plugins imap_quota\n}\n\
+            plugin {\n  quota = count:Q\n  quota_rule = *:storage=1G\n  quota_rule2 = *:messages=5\n}\n\
+            service imap-login {\n  inet_listener imap {\n    port = 1143\n  }\n}\n\
+            namespace inbox {\n  inbox = yes\n  prefix = INBOX/\n  separator = /\n  hidden = no\n\
+            mailbox Sent {\n    auto = create\n    special_use = \\Sent\n  }\n}\n\
+            namespace old {\n  location = maildir:/old\n  prefix = Old/\n  separator = /\n  list = no\n}\n";
+        let plan = planned(text).unwrap();
+        let role = |name: &str| plan.roles.iter().find(|role| role.name == name).unwrap();
+        let front: FrontSettings = serde_json::from_value(role("login").settings.clone()).unwrap();
+        assert_eq!(front.auth_socket, PathBuf::from("/b/login/login"));
+        assert_eq!((front.greeting.as_str(), front.plaintext_needs_tls), ("hello", false));
+        assert_eq!((front.trusted.len(), front.log_format.as_str()), (1, "%s: %$"));
+        assert_eq!(front.log_elements, "u=%u");
+        let login: LoginSettings = serde_json::from_value(front.own).unwrap();
+        assert_eq!((login.id_send.as_str(), login.id_log.as_str()), ("name X", "*"));
+        let broker: BrokerSettings =
+            serde_json::from_value(role("broker").settings.clone()).unwrap();
+        assert_eq!(broker.master_socket, PathBuf::from("/b/auth-master"));
+        assert_eq!(broker.connections_per_user_and_address, 3);
+        assert_eq!(
+            (broker.uid, broker.gid, broker.uids, broker.gids),
+            (Some(5000), Some(5001), (7, 9000), (8, 9001))
+        );
+        assert_eq!((broker.home.as_str(), broker.groups), ("/h/%n", vec![8]));
+        assert_eq!((plan.users.first_uid, plan.users.last_uid), (7, 9000));
+        let addresses: Vec<String> =
+            plan.listeners.iter().map(|listener| format!("{:?}", listener.at)).collect();
+        assert_eq!(addresses, ["Tcp(192.0.2.1:1143)"]);
+        let mail: Settings = serde_json::from_value(role("mailbox").settings.clone()).unwrap();
+        assert_eq!((mail.location.as_str(), mail.hard_links), ("maildir:~/M", false));
+        assert!(mail.ignore_stated_sizes && mail.quota_commands && mail.workarounds.delay_newmail);
+        assert_eq!(mail.lock_timeout, Duration::from_secs(9));
+        assert_eq!((mail.keyword_length, mail.line_limit), (40, 128 << 10));
+        assert_eq!(mail.idle_check, Duration::from_secs(11));
+        assert_eq!(mail.idle_notify, Duration::from_secs(99));
+        assert_eq!((mail.id_send.as_str(), mail.capability.as_str()), ("name X", "+X"));
+        assert_eq!((mail.logout_format.as_str(), mail.log_prefix.as_str()), ("%i", "%u"));
+        let quota = mail.quota.unwrap();
+        assert_eq!((quota.root.as_str(), quota.rules.len()), ("count:Q", 2));
+        let [inbox, old] = &mail.namespaces[..] else { panic!("{:?}", mail.namespaces) };
+        assert_eq!(
+            (inbox.prefix.as_str(), inbox.separator, inbox.inbox),
+            ("INBOX/", Some('/'), true)
+        );
+        assert_eq!(inbox.mailboxes[0].auto, Auto::Create);
+        assert_eq!(inbox.mailboxes[0].special_use, "\\Sent");
+        assert_eq!((old.location.as_deref(), old.list), (Some("maildir:/old"), false));
+    }
+
+    #[test]
+    fn what_is_not_obeyed_is_told_with_its_line() {
+        for (text, problem) in [
+            (
+                "namespace a {\n  type = shared\n  prefix = s/\n}\n",
+                "type = shared is not supported yet",
+            ),
+            (
+                "namespace a {\n  prefix = x/\n  subscriptions = no\n}\n",
+                "subscriptions = no is not",
+            ),
+            ("imap_client_workarounds = foo\n", "imap_client_workarounds: foo is none"),
+            ("ssl_cert = text\nssl = yes\n", "ssl_cert is a text, not a file"),
+            (
+                "service imap-login {\n  inet_listener imap {\n    haproxy = yes\n  }\n}\n",
+                "haproxy = yes is not supported yet",
+            ),
+        ] {
+            let problems = planned(text).map(drop).unwrap_err().to_string();
+            assert!(problems.contains(problem) && problems.contains("/d:"), "{problems}");
+        }
+    }
 }

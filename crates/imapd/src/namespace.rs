@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use config::dovecot::variables::{Variable, VariableError, expand, of_user};
 use login::arrival::Passenger;
 use mailstore::{Location, LocationError, Options, Store, quota};
 
@@ -30,8 +31,10 @@ pub struct Namespace {
 pub enum NamespaceError {
     #[error("mail_location: {0}")]
     Location(#[from] LocationError),
-    #[error("Invalid quota root: {0}")]
-    Quota(String),
+    #[error("mail_location: {0}")]
+    Variable(#[from] VariableError),
+    #[error("quota: {0}")]
+    Quota(#[from] quota::QuotaError),
     #[error("No namespace has inbox=yes")]
     NoInbox,
 }
@@ -50,7 +53,7 @@ impl Namespaces {
                 Some(own) if !own.is_empty() => own,
                 _ => user.field("mail").unwrap_or(&settings.location),
             };
-            let location = Location::parse(&expand(text, user), Path::new(&user.home))?;
+            let location = Location::parse(&expanded(text, user)?, Path::new(&user.home))?;
             let separator = block.separator.unwrap_or(location.default_separator());
             let mut options = Options {
                 separator,
@@ -147,90 +150,27 @@ impl Namespace {
     }
 }
 
-/// The user's quota, the userdb's rule before the configured one.
+/// The user's quota; the userdb's rules count before the configured ones.
 fn quota_of(settings: &Settings, user: &Passenger) -> Result<Option<quota::Quota>, NamespaceError> {
     let Some(configured) = &settings.quota else { return Ok(None) };
-    let wrong = || NamespaceError::Quota(configured.root.clone());
-    let (backend, name) = configured.root.split_once(':').unwrap_or((&configured.root, ""));
-    let backend = match backend {
-        "maildir" => quota::Backend::Maildir,
-        "count" => quota::Backend::Count,
-        _ => return Err(wrong()),
-    };
-    let rule = user.field("quota_rule").unwrap_or(&configured.rule);
-    let (mut storage, mut messages) = (None, None);
-    let limits = rule.strip_prefix("*:").unwrap_or_default();
-    for limit in limits.split(':').filter(|limit| !limit.is_empty()) {
-        match limit.split_once('=') {
-            Some(("storage", size)) => storage = kilobytes(size).ok_or_else(wrong)?,
-            Some(("bytes", size)) => {
-                storage = scaled(size, 1).ok_or_else(wrong).map(none_if_zero)?;
-            }
-            Some(("messages", count)) => {
-                messages = count.parse().map_err(|_| wrong()).map(none_if_zero)?;
-            }
-            _ if limit == "ignore" => {}
-            _ => return Err(wrong()),
-        }
-    }
-    let name = name.split(':').next().unwrap_or_default().to_owned();
-    Ok(Some(quota::Quota { backend, name, storage, messages, grace_percent: 0 }))
+    let own = ["quota_rule", "quota_rule2", "quota_rule3"].map(|name| user.field(name));
+    let own = own.into_iter().flatten();
+    let rules: Vec<&str> = configured.rules.iter().map(String::as_str).chain(own).collect();
+    Ok(Some(quota::Quota::from_settings(&configured.root, &rules, "")?))
 }
 
-fn none_if_zero(number: u64) -> Option<u64> {
-    (number > 0).then_some(number)
-}
-
-/// `storage=` counts kilobytes where no unit is said; zero is no limit.
-fn kilobytes(text: &str) -> Option<Option<u64>> {
-    scaled(text, 1024).map(none_if_zero)
-}
-
-fn scaled(text: &str, unit: u64) -> Option<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, suffix) = text.split_at(end);
-    let factor = match suffix.to_ascii_lowercase().trim_end_matches('b') {
-        "" if suffix.is_empty() => unit,
-        "" => 1,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        "t" => 1 << 40,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-/// A location's `%u`, `%n`, `%d` and `%h`. What comes from the user's name holds no slash.
-fn expand(text: &str, user: &Passenger) -> String {
-    let (local_part, domain) = user.user.split_once('@').unwrap_or((&user.user, ""));
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('%') {
-        out.push_str(rest.get(..at).unwrap_or_default());
-        rest = rest.get(at + 1..).unwrap_or_default();
-        let (lower, name) = match rest.strip_prefix('L') {
-            Some(name) => (true, name),
-            None => (false, rest),
-        };
-        let (word, after) = match name.strip_prefix('{').and_then(|name| name.split_once('}')) {
-            Some(parts) => parts,
-            None => name.split_at(name.chars().next().map_or(0, char::len_utf8)),
-        };
-        let value = match word {
-            "u" | "user" => user.user.replace('/', "_"),
-            "n" | "username" => local_part.replace('/', "_"),
-            "d" | "domain" => domain.replace('/', "_"),
-            "h" | "home" => user.home.clone(),
-            "s" | "service" => "imap".to_owned(),
-            "%" => "%".to_owned(),
-            _ => String::new(),
-        };
-        out.push_str(&if lower { value.to_lowercase() } else { value });
-        rest = after;
-    }
-    out.push_str(rest);
-    out
+/// A location's %-variables. What comes from the user's name brings no slash of its own.
+fn expanded(text: &str, user: &Passenger) -> Result<String, VariableError> {
+    let name = user.user.replace('/', "_");
+    let [full, local_part, domain] = of_user(&name);
+    let variables = [
+        full,
+        local_part,
+        domain,
+        Variable::new('h', "home", &user.home),
+        Variable::new('s', "service", "imap"),
+    ];
+    expand(text, &variables)
 }
 
 #[cfg(test)]
@@ -288,15 +228,19 @@ pub mod tests {
 
     #[test]
     fn quota_rules_are_read() {
-        for (rule, storage, messages) in [
-            ("*:storage=1G", Some(1 << 30), None),
-            ("*:storage=2048", Some(2 << 20), None),
-            ("*:bytes=5000:messages=7", Some(5000), Some(7)),
-            ("*:storage=0", None, None),
+        for (rule, own, storage, messages) in [
+            ("*:storage=1G", None, Some(1 << 30), None),
+            ("*:storage=2048", None, Some(2 << 20), None),
+            ("*:bytes=5000:messages=7", None, Some(5000), Some(7)),
+            ("*:storage=1G", Some("*:storage=5K"), Some(5 << 10), None),
+            ("*:storage=0", None, None, None),
         ] {
-            let quota = settings::Quota { root: "maildir:User quota".into(), rule: rule.into() };
+            let root = "maildir:User quota".to_owned();
+            let quota = settings::Quota { root, rules: vec![rule.into()] };
             let settings = Settings { quota: Some(quota), ..Settings::default() };
-            let read = quota_of(&settings, &passenger(Path::new("/"))).unwrap().unwrap();
+            let mut user = passenger(Path::new("/"));
+            user.fields.extend(own.map(|own| ("quota_rule".to_owned(), Some(own.to_owned()))));
+            let read = quota_of(&settings, &user).unwrap().unwrap();
             assert_eq!((read.storage, read.messages), (storage, messages), "{rule}");
             assert_eq!(read.name, "User quota");
         }

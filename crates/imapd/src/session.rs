@@ -1,8 +1,8 @@
 //! One logged-in client: its selected mailbox, its commands one after the other.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use daemon::{Wire, Worker};
+use daemon::{Cause, Wire, Worker};
 use login::arrival::Passenger;
 use mailstore::StoreError;
 use protocol::imap::{Command, Event, Line as CommandLine, Mistake, capability};
@@ -16,6 +16,9 @@ use crate::wire::{End, Line};
 
 /// More commands than this that cannot be read end the session.
 const MOST_MISTAKES: u32 = 20;
+
+/// So long before it is cut off a session says goodbye.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A session and all that it knows.
 pub struct Session {
@@ -317,10 +320,17 @@ fn lacks_arguments(line: &CommandLine<'_>) -> bool {
         })
 }
 
-/// Never returns for a session without a worker.
+/// Waits until the session has to end: the daemon stops, or an old generation's time is over. A
+/// reload alone ends nobody. Never returns for a session without a worker.
 pub async fn stopping(worker: Option<&Worker>) {
-    match worker {
-        Some(worker) => drop(worker.finishing().await),
-        None => std::future::pending().await,
+    let Some(worker) = worker else { return std::future::pending().await };
+    loop {
+        let finish = worker.finishing().await;
+        let left = finish.until.saturating_duration_since(tokio::time::Instant::now());
+        if finish.cause != Cause::Reload || left < LAST_WORDS {
+            return;
+        }
+        // The cause may still become another one.
+        tokio::time::sleep((left - LAST_WORDS).min(Duration::from_secs(1))).await;
     }
 }

@@ -90,8 +90,8 @@ pub enum Auto {
 pub struct Quota {
     /// `maildir:User quota`
     pub root: String,
-    /// `*:storage=1G`; the userdb's `quota_rule` wins.
-    pub rule: String,
+    /// `*:storage=1G`; the userdb's rules come behind them and win.
+    pub rules: Vec<String>,
 }
 
 /// `imap_client_workarounds`.

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use config::dovecot::variables::{Variable, expand, of_user};
 use daemon::{Identity, Request, Worker, WorkerError};
 use neighbours::userdb::{Answer, User, Userdb};
 use protocol::dovecot_auth::Ticket;
@@ -198,9 +199,10 @@ impl Broker {
                 ));
             }
         }
-        let home =
-            user.home().map_or_else(|| settings.home.clone(), |home| home.display().to_string());
-        let home = expanded(&home, &user.name);
+        let home = match user.home() {
+            Some(home) => home.display().to_string(),
+            None => expanded(&settings.home, &user.name, &settings.service)?,
+        };
         if home.contains('\0') || (!home.is_empty() && !home.starts_with('/')) {
             return Err(format!("Home directory is not absolute: {}", printable(&home)));
         }
@@ -208,16 +210,13 @@ impl Broker {
     }
 }
 
-/// `mail_home` with its `%u`, `%n` and `%d`. A name with a slash or a dot in front gets nowhere.
-fn expanded(home: &str, user: &str) -> String {
-    let (local_part, domain) = user.split_once('@').unwrap_or((user, ""));
-    let safe = |text: &str| text.replace('/', "_");
-    home.replace("%Lu", &safe(&user.to_lowercase()))
-        .replace("%Ln", &safe(&local_part.to_lowercase()))
-        .replace("%Ld", &safe(&domain.to_lowercase()))
-        .replace("%u", &safe(user))
-        .replace("%n", &safe(local_part))
-        .replace("%d", &safe(domain))
+/// `mail_home` with its %-variables. A name with a slash leads nowhere else.
+fn expanded(home: &str, user: &str, service: &str) -> Result<String, String> {
+    let name = user.replace('/', "_");
+    let [full, local_part, domain] = of_user(&name);
+    let service = Variable::new('s', "service", service);
+    expand(home, &[full, local_part, domain, service])
+        .map_err(|error| format!("mail_home: {error}"))
 }
 
 impl Drop for Counted {

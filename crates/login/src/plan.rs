@@ -187,7 +187,8 @@ fn listeners(
     for listener in service.map(|service| &service.listeners[..]).unwrap_or_default() {
         let ListenerKind::Inet { addresses, port, ssl, haproxy } = &listener.kind else { continue };
         if *haproxy {
-            problems.error(listener.at.clone(), "haproxy = yes is not supported yet");
+            let at = listener.at.clone().or_else(|| service.and_then(|service| service.at.clone()));
+            problems.error(at, "haproxy = yes is not supported yet");
         }
         if *ssl && !has_tls {
             continue; // Dovecot has nothing to say there either

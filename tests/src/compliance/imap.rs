@@ -5,7 +5,8 @@
 
 mod scripts;
 
-use harness::client::Client;
+use harness::certificates::Authority;
+use harness::client::{Client, trust};
 use harness::daemon::Daemon;
 use harness::dovecot::{Dovecot, VMAIL};
 use harness::{Scratch, ports, skip};
@@ -55,10 +56,16 @@ pub(crate) struct Both {
 impl Both {
     /// `None` where the machine has no Dovecot or we are not root.
     pub fn start(extra: &str) -> Option<Self> {
+        Self::start_with(|_| extra.to_owned())
+    }
+
+    /// As [`Both::start`], with a configuration that names files of the scratch directory.
+    pub fn start_with(extra: impl FnOnce(&Scratch) -> String) -> Option<Self> {
         if !skip::can_run(true, &["dovecot"]) {
             return None;
         }
         let scratch = Scratch::new();
+        let extra = extra(&scratch);
         let users = [("ours@example.org", "secret"), ("theirs@example.org", "secret")];
         let mut dovecot = Dovecot::lay(&scratch, &users, &format!("{EXTRA}{extra}"));
         dovecot.start();
@@ -272,4 +279,62 @@ fn log_lines_are_dovecots() {
         line.contains(" secs): user=<ours@example.org>, method=PLAIN, rip=127.0.0.1"),
         "{line}"
     );
+}
+
+/// STARTTLS throws away what came before it; a relayed session is the same session.
+#[test]
+fn tls_before_and_after_the_login() {
+    let mut ca = None;
+    let both = Both::start_with(|scratch| {
+        let authority = Authority::new(&scratch.directory("tls"));
+        let identity = authority.issue("imap", &["localhost"]);
+        ca = Some(authority.ca_file());
+        format!(
+            "ssl = yes\nssl_cert = <{}\nssl_key = <{}\nssl_min_protocol = TLSv1.3\n",
+            identity.chain.display(),
+            identity.key.display()
+        )
+    });
+    let Some(both) = both else { return };
+    let trust = trust(&ca.unwrap());
+    let mut client = Client::tcp(both.port);
+    assert!(client.line().contains(" STARTTLS "));
+    client.raw(b"a STARTTLS\r\nb LOGIN ours@example.org secret\r\n");
+    assert_eq!(client.line(), "a OK Begin TLS negotiation now.");
+    let mut client = client.start_tls("localhost", &trust);
+    // The first answer inside is to the first command inside.
+    assert_eq!(client.imap("c", "STARTTLS"), ["c BAD TLS is already active."]);
+    assert!(client.imap("d", "LOGIN ours@example.org secret")[0].starts_with("d OK [CAPABILITY "));
+    let large = "0123456789abcde\r\n".repeat(60_000);
+    let mail = format!("Subject: large\r\n\r\n{large}");
+    let length = mail.len();
+    client.send(&format!("e APPEND INBOX {{{length}+}}\r\n{mail}"));
+    assert!(client.line().starts_with("e OK [APPENDUID "));
+    client.imap("f", "SELECT INBOX");
+    client.send("g UID FETCH 1 BODY.PEEK[]");
+    assert_eq!(client.line(), format!("* 1 FETCH (UID 1 BODY[] {{{length}}}"));
+    assert!(client.bytes(length) == mail.as_bytes());
+    assert_eq!(client.line(), ")");
+    client.imap("h", "LOGOUT");
+    let line = both.imapd.log.wait_for("imap-login: Login: user=<ours@example.org>");
+    assert!(line.contains(", TLS, session=<"), "{line}");
+}
+
+/// A session goes on while the daemon reads its configuration anew; new clients get the new one.
+#[test]
+fn a_reload_leaves_sessions_alone() {
+    let Some(both) = Both::start("") else { return };
+    let mut client = Client::tcp(both.port);
+    client.line();
+    client.imap("a", "LOGIN ours@example.org secret");
+    client.imap("b", "SELECT INBOX");
+    let path = both._scratch.join("imapd/dovecot.conf");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{config}login_greeting = Anew.\n")).unwrap();
+    both.imapd.reload();
+    assert!(client.imap("c", "NOOP")[0].starts_with("c OK"));
+    let mut next = Client::tcp(both.port);
+    assert!(next.line().ends_with(" Anew."));
+    assert!(next.imap("a", "LOGIN ours@example.org secret")[0].starts_with("a OK"));
+    assert!(client.imap("d", "LOGOUT")[0].starts_with("* BYE"));
 }

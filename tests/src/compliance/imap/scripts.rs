@@ -314,42 +314,92 @@ pub const MAIL: &[&[u8]] = &[
     b"\nno header, only body\n",
 ];
 
+const ITEMS: &[&str] = &[
+    "(UID FLAGS RFC822.SIZE)",
+    "BODYSTRUCTURE",
+    "BODY",
+    "RFC822.SIZE",
+    "BODY.PEEK[HEADER]",
+    "BODY.PEEK[TEXT]",
+    "BODY.PEEK[]",
+    "BODY.PEEK[1]",
+    "BODY.PEEK[1.MIME]",
+    "BODY.PEEK[1.2]",
+    "BODY.PEEK[1.2.MIME]",
+    "BODY.PEEK[2]",
+    "BODY.PEEK[2.MIME]",
+    "BODY.PEEK[3.HEADER]",
+    "BODY.PEEK[3.1]",
+    "BODY.PEEK[3.2]",
+    "BODY.PEEK[3.1.MIME]",
+    "BODY.PEEK[3.HEADER.FIELDS (subject)]",
+    "BODY.PEEK[9]",
+    "BODY.PEEK[1.9]",
+    "BODY.PEEK[1.HEADER]",
+    "BODY.PEEK[1.TEXT]",
+    "BODY.PEEK[HEADER.FIELDS (From X-No SUBJECT)]",
+    "BODY.PEEK[HEADER.FIELDS.NOT (From Subject Date)]",
+    "BODY.PEEK[]<10.20>",
+    "BODY.PEEK[TEXT]<3>",
+    "BODY.PEEK[]<100000.5>",
+    "BODY.PEEK[1]<2.5>",
+    "RFC822.HEADER",
+    "BODY[TEXT]",
+    "RFC822",
+];
+
+const KEYS: &[&str] = &[
+    "SUBJECT inner",
+    "TEXT inner",
+    "BODY inner",
+    "BODY hello",
+    "FROM person",
+    "TO two",
+    "HEADER Message-ID m1",
+    "SENTON 1-Jan-2024",
+    "SENTBEFORE 2-Jan-2024",
+    "SENTSINCE 1-Jan-2024",
+    "LARGER 100",
+    "SMALLER 50",
+    "SINCE 1-Jan-2020",
+    "BEFORE 1-Jan-2020",
+    "UID 3:5",
+    "NOT UID 3:5",
+    "1:3 SEEN",
+    "BODY \"two lines\"",
+    "TEXT folded",
+    "SUBJECT \"test folded\"",
+    "BODY worlds",
+    "OLDER 10",
+    "YOUNGER 100000",
+    "OR FROM person SUBJECT plain",
+    "CHARSET US-ASCII TEXT plain",
+    "CHARSET UTF-8 BODY {8+}\r\nJ\u{fc}rgen",
+    "CHARSET UTF-8 TEXT {8+}\r\ngr\u{fc}\u{df}e",
+];
+
+const CHANGES: &[&str] = &[
+    "h1 STORE 1:* +FLAGS (\\Flagged)",
+    "h2 UID STORE 1:3 -FLAGS.SILENT (\\Flagged)",
+    "h3 FETCH 1:* FLAGS",
+    "h4 STORE 2,4 +FLAGS (\\Deleted)",
+    "h5 UID EXPUNGE 2",
+    "h6 EXPUNGE",
+    "h7 UID SEARCH ALL",
+    "h8 COPY 1:3 Sent",
+    "h9 UID COPY 1,5 Sent",
+    "h10 MOVE 2:3 Sent",
+    "h11 UID MOVE 1 Sent",
+    "h12 STATUS Sent (MESSAGES UIDNEXT UNSEEN SIZE)",
+    "h13 UID FETCH 1:* (FLAGS)",
+    "h14 CLOSE",
+    "h15 LOGOUT",
+];
+
 /// Every section of every message, and searches through them.
 pub fn parts() -> Vec<String> {
     let mut script = vec!["c LOGIN USER secret".to_owned(), "f SELECT INBOX".to_owned()];
-    for item in [
-        "(UID FLAGS RFC822.SIZE)",
-        "BODYSTRUCTURE",
-        "BODY",
-        "RFC822.SIZE",
-        "BODY.PEEK[HEADER]",
-        "BODY.PEEK[TEXT]",
-        "BODY.PEEK[]",
-        "BODY.PEEK[1]",
-        "BODY.PEEK[1.MIME]",
-        "BODY.PEEK[1.2]",
-        "BODY.PEEK[1.2.MIME]",
-        "BODY.PEEK[2]",
-        "BODY.PEEK[2.MIME]",
-        "BODY.PEEK[3.HEADER]",
-        "BODY.PEEK[3.1]",
-        "BODY.PEEK[3.2]",
-        "BODY.PEEK[3.1.MIME]",
-        "BODY.PEEK[3.HEADER.FIELDS (subject)]",
-        "BODY.PEEK[9]",
-        "BODY.PEEK[1.9]",
-        "BODY.PEEK[1.HEADER]",
-        "BODY.PEEK[1.TEXT]",
-        "BODY.PEEK[HEADER.FIELDS (From X-No SUBJECT)]",
-        "BODY.PEEK[HEADER.FIELDS.NOT (From Subject Date)]",
-        "BODY.PEEK[]<10.20>",
-        "BODY.PEEK[TEXT]<3>",
-        "BODY.PEEK[]<100000.5>",
-        "BODY.PEEK[1]<2.5>",
-        "RFC822.HEADER",
-        "BODY[TEXT]",
-        "RFC822",
-    ] {
+    for item in ITEMS {
         for number in 1..=MAIL.len() {
             script.push(format!("g{} FETCH {number} {item}", script.len()));
         }
@@ -358,59 +408,11 @@ pub fn parts() -> Vec<String> {
     for number in 2..=MAIL.len() {
         script.push(format!("e{number} FETCH {number} ENVELOPE"));
     }
-    for (number, key) in [
-        "SUBJECT inner",
-        "TEXT inner",
-        "BODY inner",
-        "BODY hello",
-        "FROM person",
-        "TO two",
-        "HEADER Message-ID m1",
-        "SENTON 1-Jan-2024",
-        "SENTBEFORE 2-Jan-2024",
-        "SENTSINCE 1-Jan-2024",
-        "LARGER 100",
-        "SMALLER 50",
-        "SINCE 1-Jan-2020",
-        "BEFORE 1-Jan-2020",
-        "UID 3:5",
-        "NOT UID 3:5",
-        "1:3 SEEN",
-        "BODY \"two lines\"",
-        "TEXT folded",
-        "SUBJECT \"test folded\"",
-        "BODY worlds",
-        "OLDER 10",
-        "YOUNGER 100000",
-        "OR FROM person SUBJECT plain",
-        "CHARSET US-ASCII TEXT plain",
-        "CHARSET UTF-8 BODY {8+}\r\nJ\u{fc}rgen",
-        "CHARSET UTF-8 TEXT {8+}\r\ngr\u{fc}\u{df}e",
-    ]
-    .iter()
-    .enumerate()
-    {
+    for (number, key) in KEYS.iter().enumerate() {
         let octets = key.split("\r\n").nth(1).map_or(0, str::len);
         let key = key.replace("{8+}", &format!("{{{octets}+}}"));
         script.push(format!("s{number} SEARCH {key}"));
     }
-    let rest = [
-        "h1 STORE 1:* +FLAGS (\\Flagged)",
-        "h2 UID STORE 1:3 -FLAGS.SILENT (\\Flagged)",
-        "h3 FETCH 1:* FLAGS",
-        "h4 STORE 2,4 +FLAGS (\\Deleted)",
-        "h5 UID EXPUNGE 2",
-        "h6 EXPUNGE",
-        "h7 UID SEARCH ALL",
-        "h8 COPY 1:3 Sent",
-        "h9 UID COPY 1,5 Sent",
-        "h10 MOVE 2:3 Sent",
-        "h11 UID MOVE 1 Sent",
-        "h12 STATUS Sent (MESSAGES UIDNEXT UNSEEN SIZE)",
-        "h13 UID FETCH 1:* (FLAGS)",
-        "h14 CLOSE",
-        "h15 LOGOUT",
-    ];
-    script.extend(rest.map(str::to_owned));
+    script.extend(CHANGES.iter().map(|&line| line.to_owned()));
     script
 }
