@@ -13,14 +13,14 @@ pub struct Part {
     pub header_size: Size,
     pub body: Range<u64>,
     pub body_size: Size,
-    /// `text`, `multipart`, ...; lower case.
+    /// `text`, `multipart`, ...; as it is written: compare without case.
     pub media_type: Vec<u8>,
     pub subtype: Vec<u8>,
-    /// Names lower case, values without quotes; RFC 2231 names stay as they came.
+    /// Values without quotes; the pieces of an RFC 2231 parameter put together.
     pub parameters: Vec<Parameter>,
     pub id: Option<Vec<u8>>,
     pub description: Option<Vec<u8>>,
-    /// Lower case; `7bit` when the header is silent.
+    /// As it is written; `7bit` when the header is silent.
     pub encoding: Vec<u8>,
     pub md5: Option<Vec<u8>>,
     pub disposition: Option<Disposition>,
@@ -65,7 +65,7 @@ pub struct Parameter {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disposition {
-    /// `attachment`, `inline`; lower case.
+    /// `attachment`, `inline`; as it is written.
     pub kind: Vec<u8>,
     pub parameters: Vec<Parameter>,
 }
@@ -114,6 +114,12 @@ pub struct Address {
 }
 
 impl Part {
+    /// Whether the media type is `media_type`, in any case.
+    #[must_use]
+    pub fn is(&self, media_type: &str) -> bool {
+        self.media_type.eq_ignore_ascii_case(media_type.as_bytes())
+    }
+
     /// The part at `path` (RFC 3501 section 6.4.5: `[2, 1]` is `BODY[2.1]`).
     ///
     /// `1` of a part that is no multipart is that part itself; a path through a

@@ -17,15 +17,31 @@ pub fn parse(value: &[u8]) -> Vec<Address> {
         scanner.skip_blank();
         match scanner.peek() {
             None => break,
-            Some(b',') => scanner.skip(),
+            Some(b',') => {
+                // Nothing before a comma: an address of which everything is missing.
+                scanner.skip();
+                list.push(missing());
+            }
             Some(b';') => {
                 scanner.skip();
-                if std::mem::take(&mut in_group) {
-                    list.push(Address::default());
+                if !std::mem::take(&mut in_group) {
+                    return list;
                 }
+                list.push(Address::default());
+                scanner.skip_blank();
+                scanner.take(b',');
             }
             Some(_) => match read(&mut scanner) {
-                Read::Address(address) => list.push(address),
+                Read::Address(address) => {
+                    list.push(address);
+                    scanner.skip_blank();
+                    scanner.take(b',');
+                }
+                // What follows a broken address is not believed.
+                Read::Broken(address) => {
+                    list.push(address);
+                    return list;
+                }
                 Read::Group(name) => {
                     in_group = true;
                     list.push(Address { mailbox: Some(name), ..Address::default() });
@@ -41,6 +57,7 @@ pub fn parse(value: &[u8]) -> Vec<Address> {
 
 enum Read {
     Address(Address),
+    Broken(Address),
     Group(Vec<u8>),
 }
 
@@ -51,7 +68,10 @@ fn read(scanner: &mut Scanner<'_>) -> Read {
     loop {
         comment = scanner.skip_blank().or(comment);
         match scanner.peek() {
-            Some(b'"') => words.push(&scanner.quoted()),
+            Some(b'"') => match scanner.closed_quoted() {
+                Some(word) => words.push(&word),
+                None => return Read::Broken(missing()),
+            },
             Some(b'<') => {
                 let mut address = angle(scanner);
                 address.name = words.phrase();
@@ -60,8 +80,7 @@ fn read(scanner: &mut Scanner<'_>) -> Read {
                 if address.name.is_none() {
                     address.name = trailing.or(comment).filter(|name| !name.is_empty());
                 }
-                skip_rest(scanner);
-                return Read::Address(address);
+                return ended(scanner, address);
             }
             Some(b'@') => {
                 scanner.skip();
@@ -73,20 +92,14 @@ fn read(scanner: &mut Scanner<'_>) -> Read {
                     mailbox: Some(words.local_part().unwrap_or_else(missing_mailbox)),
                     host: Some(host.unwrap_or_else(missing_domain)),
                 };
-                skip_rest(scanner);
-                return Read::Address(address);
+                return ended(scanner, address);
             }
             Some(b':') => {
                 scanner.skip();
                 return Read::Group(words.phrase().unwrap_or_default());
             }
             Some(b',' | b';') | None => {
-                return Read::Address(Address {
-                    name: comment.filter(|name| !name.is_empty()),
-                    route: None,
-                    mailbox: Some(words.phrase().unwrap_or_else(missing_mailbox)),
-                    host: Some(missing_domain()),
-                });
+                return Read::Address(words.alone(comment));
             }
             Some(_) => {
                 let word = scanner.run(is_word);
@@ -124,7 +137,10 @@ fn angle(scanner: &mut Scanner<'_>) -> Address {
                 empty = false;
                 host = domain(scanner).or(host);
             }
-            Some(b',' | b';') | None => break,
+            Some(b',' | b';') | None => {
+                host = Some(b"SYNTAX_ERROR".to_vec());
+                break;
+            }
             Some(_) => {
                 let word = scanner.run(is_word);
                 if word.is_empty() {
@@ -194,17 +210,18 @@ fn domain(scanner: &mut Scanner<'_>) -> Option<Vec<u8>> {
     (!out.is_empty()).then_some(out)
 }
 
-fn skip_rest(scanner: &mut Scanner<'_>) {
-    loop {
-        scanner.skip_blank();
-        match scanner.peek() {
-            Some(b',' | b';') | None => return,
-            Some(b'"') => {
-                scanner.quoted();
-            }
-            Some(_) => scanner.skip(),
-        }
-    }
+fn is_end(scanner: &Scanner<'_>) -> bool {
+    matches!(scanner.peek(), None | Some(b',' | b';'))
+}
+
+/// An address must be followed by a comma, the end of its group, or nothing.
+fn ended(scanner: &mut Scanner<'_>, address: Address) -> Read {
+    scanner.skip_blank();
+    if is_end(scanner) { Read::Address(address) } else { Read::Broken(address) }
+}
+
+fn missing() -> Address {
+    Address { mailbox: Some(missing_mailbox()), host: Some(missing_domain()), ..Address::default() }
 }
 
 fn is_word(octet: u8) -> bool {
@@ -230,6 +247,18 @@ impl Words {
 
     fn phrase(&self) -> Option<Vec<u8>> {
         (!self.0.is_empty()).then(|| self.0.join(&b' ')).filter(|phrase| !phrase.is_empty())
+    }
+
+    /// Words without an address: one is a mailbox, several are a name.
+    fn alone(&self, comment: Option<Vec<u8>>) -> Address {
+        if self.0.len() > 1 {
+            return Address { name: self.phrase(), ..missing() };
+        }
+        Address {
+            name: comment.filter(|name| !name.is_empty()),
+            mailbox: Some(self.phrase().unwrap_or_else(missing_mailbox)),
+            ..missing()
+        }
     }
 
     fn local_part(&self) -> Option<Vec<u8>> {
@@ -285,7 +314,15 @@ mod tests {
             ("@x", r#"(NIL NIL "MISSING_MAILBOX" "x")"#),
             ("\"quoted local\"@x", r#"(NIL NIL "quoted local" "x")"#),
             ("a@[192.0.2.1]", r#"(NIL NIL "a" "[192.0.2.1]")"#),
-            (", ,", ""),
+            (
+                ", ,",
+                r#"(NIL NIL "MISSING_MAILBOX" "MISSING_DOMAIN")(NIL NIL "MISSING_MAILBOX" "MISSING_DOMAIN")"#,
+            ),
+            ("A B", r#"("A B" NIL "MISSING_MAILBOX" "MISSING_DOMAIN")"#),
+            ("a@b c@d", r#"(NIL NIL "a" "b")"#),
+            ("<a@b", r#"(NIL NIL "a" "SYNTAX_ERROR")"#),
+            ("a@b; c@d", r#"(NIL NIL "a" "b")"#),
+            ("a@b,", r#"(NIL NIL "a" "b")"#),
             ("", ""),
         ] {
             assert_eq!(shown(value), expected, "{value}");

@@ -24,9 +24,16 @@ impl Field<'_> {
     }
 }
 
-/// A value on one line: a line end with the white space after it becomes one space.
+/// A value on one line: a line end with the white space after it becomes one space; none is left
+/// at either end.
 #[must_use]
 pub fn unfold(value: &[u8]) -> Vec<u8> {
+    unfold_start(value).trim_ascii_end().to_vec()
+}
+
+/// As [`unfold`], but white space at the end stays: what ENVELOPE shows.
+#[must_use]
+pub fn unfold_start(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
     let mut lines = value.split(|&octet| octet == b'\n');
     if let Some(first) = lines.next() {
@@ -37,7 +44,7 @@ pub fn unfold(value: &[u8]) -> Vec<u8> {
         out.push(b' ');
         out.extend_from_slice(line.trim_ascii_start());
     }
-    out.trim_ascii().to_vec()
+    out.trim_ascii_start().to_vec()
 }
 
 /// Iterates over the fields of a header; a line that belongs to none is passed over.

@@ -134,6 +134,8 @@ struct Open {
     envelope: Envelope,
     kind: Kind,
     in_digest: bool,
+    /// Its Content fields count: a part of a multipart, or MIME-Version or Content-Type is there.
+    is_mime: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -157,6 +159,7 @@ impl Open {
             envelope: Envelope::default(),
             kind: Kind::Leaf,
             in_digest,
+            is_mime: false,
         }
     }
 }
@@ -243,9 +246,9 @@ impl Scanner {
             return;
         }
         if self.parts < self.limits.parts {
-            let in_digest = multipart.part.subtype == b"digest";
+            let in_digest = multipart.part.subtype.eq_ignore_ascii_case(b"digest");
             self.parts += 1;
-            self.open.push(Open::new(at, in_digest));
+            self.open.push(Open { is_mime: true, ..Open::new(at, in_digest) });
         }
     }
 
@@ -255,7 +258,8 @@ impl Scanner {
         open.in_header = false;
         open.body_start = at;
         let boundary = describe(open);
-        let is_message = open.part.media_type == b"message" && open.part.subtype == b"rfc822";
+        let is_message =
+            open.part.is("message") && open.part.subtype.eq_ignore_ascii_case(b"rfc822");
         if let Some(boundary) = boundary {
             open.kind = Kind::Multipart;
             open.boundary = boundary.filter(|_| depth < self.limits.depth);
@@ -339,13 +343,18 @@ fn describe(open: &mut Open) -> Option<Option<Vec<u8>>> {
     let header = std::mem::take(&mut open.header);
     let mut kind = None;
     let part = &mut open.part;
+    let mut is_mime = open.is_mime;
     for field in header::fields(&header) {
+        is_mime |= field.is("MIME-Version") || field.is("Content-Type");
         let content = field.name.len() > 8 && field.name[..8].eq_ignore_ascii_case(b"content-");
         if content {
             content_field(part, &mut kind, &field);
         } else {
             envelope_field(&mut open.envelope, &field);
         }
+    }
+    if !is_mime {
+        *part = Part::default();
     }
     if part.encoding.is_empty() {
         part.encoding = b"7bit".to_vec();
@@ -355,12 +364,14 @@ fn describe(open: &mut Open) -> Option<Option<Vec<u8>>> {
         subtype: if open.in_digest { b"rfc822".to_vec() } else { b"plain".to_vec() },
         parameters: Vec::new(),
     });
-    let boundary = (kind.media_type == b"multipart").then(|| {
+    let boundary = kind.media_type.eq_ignore_ascii_case(b"multipart").then(|| {
         let boundary = kind.parameter("boundary").filter(|boundary| !boundary.is_empty())?;
         Some(boundary[..boundary.len().min(LONGEST_BOUNDARY)].trim_ascii_end().to_vec())
     });
     part.parameters = kind.parameters;
-    if kind.media_type == b"text" && !part.parameters.iter().any(|known| known.name == b"charset") {
+    let has_charset =
+        part.parameters.iter().any(|known| known.name.eq_ignore_ascii_case(b"charset"));
+    if kind.media_type.eq_ignore_ascii_case(b"text") && !has_charset {
         part.parameters.push(Parameter { name: b"charset".to_vec(), value: b"us-ascii".to_vec() });
     }
     part.media_type = kind.media_type;
@@ -378,7 +389,7 @@ fn content_field(part: &mut Part, kind: &mut Option<ContentType>, field: &Field<
     };
     let name = field.name[8..].to_ascii_lowercase();
     match name.as_slice() {
-        b"type" if kind.is_none() => *kind = ContentType::parse(&value),
+        b"type" if kind.is_none() => *kind = Some(ContentType::parse(&value)),
         b"transfer-encoding" if part.encoding.is_empty() => {
             part.encoding = first_token(&value).unwrap_or_default();
         }
@@ -397,7 +408,7 @@ fn content_field(part: &mut Part, kind: &mut Option<ContentType>, field: &Field<
 fn envelope_field(envelope: &mut Envelope, field: &Field<'_>) {
     let addresses = |list: &mut Vec<_>| list.extend(address::parse(&field.unfolded()));
     let text = |slot: &mut Option<Vec<u8>>| {
-        *slot = Some(field.unfolded()).filter(|value| !value.is_empty());
+        *slot = Some(header::unfold_start(field.value));
     };
     let name = field.name.to_ascii_lowercase();
     match name.as_slice() {
@@ -515,7 +526,7 @@ mod tests {
         assert_eq!(message.envelope.subject.as_deref(), Some(&b"=?utf-8?q?y?= z"[..]));
         assert!(message.envelope.bcc.is_empty());
         let part = &message.part;
-        assert_eq!(part.encoding, b"base64");
+        assert_eq!(part.encoding, b"BASE64");
         assert_eq!(part.id.as_deref(), Some(&b"<i@d>"[..]));
         assert_eq!(part.languages, [b"ja".to_vec(), b"en".to_vec()]);
         assert_eq!(part.disposition.as_ref().unwrap().parameters[0].value, b"a b");

@@ -106,6 +106,24 @@ impl<'a> Scanner<'a> {
         out
     }
 
+    /// As [`Self::quoted`]; nothing where no quote closes it.
+    pub fn closed_quoted(&mut self) -> Option<Vec<u8>> {
+        let mut octets = self.rest.iter().skip(1);
+        let mut closed = false;
+        while let Some(&octet) = octets.next() {
+            match octet {
+                b'"' => {
+                    closed = true;
+                    break;
+                }
+                b'\\' => drop(octets.next()),
+                _ => {}
+            }
+        }
+        let text = self.quoted();
+        closed.then_some(text)
+    }
+
     #[must_use]
     pub fn is_at_end(&self) -> bool {
         self.rest.is_empty()
@@ -127,32 +145,36 @@ pub struct ContentType {
 }
 
 impl ContentType {
-    /// `None` for a value that does not begin with a type.
+    /// A value that does not begin with a type has an empty one.
     #[must_use]
-    pub fn parse(value: &[u8]) -> Option<Self> {
+    pub fn parse(value: &[u8]) -> Self {
         let mut scanner = Scanner::new(value);
         scanner.skip_blank();
-        let media_type = scanner.run(is_token).to_ascii_lowercase();
+        let media_type = scanner.run(is_token).to_vec();
         if media_type.is_empty() {
-            return None;
+            return Self::default();
         }
         scanner.skip_blank();
         let mut subtype = Vec::new();
         if scanner.take(b'/') {
             scanner.skip_blank();
-            subtype = scanner.run(is_token).to_ascii_lowercase();
+            subtype = scanner.run(is_token).to_vec();
         }
-        Some(Self { media_type, subtype, parameters: parameters(&mut scanner) })
+        Self { media_type, subtype, parameters: parameters(&mut scanner) }
     }
 
     #[must_use]
     pub fn is(&self, media_type: &str, subtype: &str) -> bool {
-        self.media_type == media_type.as_bytes() && self.subtype == subtype.as_bytes()
+        self.media_type.eq_ignore_ascii_case(media_type.as_bytes())
+            && self.subtype.eq_ignore_ascii_case(subtype.as_bytes())
     }
 
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&[u8]> {
-        let found = self.parameters.iter().find(|parameter| parameter.name == name.as_bytes());
+        let found = self
+            .parameters
+            .iter()
+            .find(|parameter| parameter.name.eq_ignore_ascii_case(name.as_bytes()));
         found.map(|parameter| parameter.value.as_slice())
     }
 }
@@ -162,14 +184,15 @@ impl ContentType {
 pub fn disposition(value: &[u8]) -> Option<Disposition> {
     let mut scanner = Scanner::new(value);
     scanner.skip_blank();
-    let kind = scanner.run(is_token).to_ascii_lowercase();
+    let kind = scanner.run(is_token).to_vec();
     (!kind.is_empty()).then(|| Disposition { kind, parameters: parameters(&mut scanner) })
 }
 
 /// More parameters than this are not kept.
 const MOST: usize = 100;
 
-/// Those with RFC 2231 names come after the plain ones, as Dovecot shows them.
+/// Those with RFC 2231 names come after the plain ones, as Dovecot shows them: pieces in their
+/// order under one name, which keeps its `*` if any of them has one.
 fn parameters(scanner: &mut Scanner<'_>) -> Vec<Parameter> {
     let (mut plain, mut extended) = (Vec::new(), Vec::new());
     while !scanner.is_at_end() && plain.len() + extended.len() < MOST {
@@ -182,7 +205,7 @@ fn parameters(scanner: &mut Scanner<'_>) -> Vec<Parameter> {
             continue;
         }
         scanner.skip_blank();
-        let name = scanner.run(is_token).to_ascii_lowercase();
+        let name = scanner.run(is_token).to_vec();
         scanner.skip_blank();
         if name.is_empty() || !scanner.take(b'=') {
             continue;
@@ -197,8 +220,58 @@ fn parameters(scanner: &mut Scanner<'_>) -> Vec<Parameter> {
         let list = if name.contains(&b'*') { &mut extended } else { &mut plain };
         list.push(Parameter { name, value });
     }
-    plain.append(&mut extended);
+    plain.append(&mut joined(extended));
     plain
+}
+
+/// One piece of an RFC 2231 parameter.
+struct Piece {
+    base: Vec<u8>,
+    number: u64,
+    coded: bool,
+    value: Vec<u8>,
+}
+
+impl Piece {
+    fn of(Parameter { name, value }: Parameter) -> Self {
+        let (plain, coded) = match name.strip_suffix(b"*") {
+            Some(plain) => (plain, true),
+            None => (&name[..], false),
+        };
+        let star = plain.iter().position(|&octet| octet == b'*');
+        let (base, number) = match star {
+            Some(at) => (&plain[..at], decimal(&plain[at + 1..])),
+            None => (plain, 0),
+        };
+        Self { base: base.to_vec(), number, coded, value }
+    }
+}
+
+/// `name*0=a; name*1*=b` becomes `name*=ab`.
+fn joined(extended: Vec<Parameter>) -> Vec<Parameter> {
+    let mut groups: Vec<Vec<Piece>> = Vec::new();
+    for piece in extended.into_iter().map(Piece::of) {
+        let same = |group: &&mut Vec<Piece>| {
+            group.first().is_some_and(|first| first.base.eq_ignore_ascii_case(&piece.base))
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(piece),
+            None => groups.push(vec![piece]),
+        }
+    }
+    let join = |mut group: Vec<Piece>| {
+        let mut name = group.first().map(|first| first.base.clone()).unwrap_or_default();
+        group.sort_by_key(|piece| piece.number);
+        if group.iter().any(|piece| piece.coded) {
+            name.push(b'*');
+        }
+        Parameter { name, value: group.into_iter().flat_map(|piece| piece.value).collect() }
+    };
+    groups.into_iter().map(join).collect()
+}
+
+fn decimal(digits: &[u8]) -> u64 {
+    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// The first token of a value (`Content-Transfer-Encoding`).
@@ -206,7 +279,7 @@ fn parameters(scanner: &mut Scanner<'_>) -> Vec<Parameter> {
 pub fn first_token(value: &[u8]) -> Option<Vec<u8>> {
     let mut scanner = Scanner::new(value);
     scanner.skip_blank();
-    let token = scanner.run(is_token).to_ascii_lowercase();
+    let token = scanner.run(is_token).to_vec();
     (!token.is_empty()).then_some(token)
 }
 
@@ -221,7 +294,7 @@ pub fn languages(value: &[u8]) -> Vec<Vec<u8>> {
         if tag.is_empty() {
             scanner.skip();
         } else {
-            tags.push(tag.to_ascii_lowercase());
+            tags.push(tag.to_vec());
         }
     }
     tags
@@ -232,7 +305,7 @@ mod tests {
     use super::*;
 
     fn shown(value: &str) -> String {
-        let Some(kind) = ContentType::parse(value.as_bytes()) else { return "-".to_owned() };
+        let kind = ContentType::parse(value.as_bytes());
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         let mut out = format!("{}/{}", text(&kind.media_type), text(&kind.subtype));
         for parameter in &kind.parameters {
@@ -247,7 +320,7 @@ mod tests {
             ("text/plain", "text/plain"),
             (
                 "TEXT/Html; Charset=ISO-2022-JP; format=flowed",
-                "text/html charset=[ISO-2022-JP] format=[flowed]",
+                "TEXT/Html Charset=[ISO-2022-JP] format=[flowed]",
             ),
             (
                 "multipart/mixed;\n boundary=\"a \\\"b\\\" c\"",
@@ -260,8 +333,9 @@ mod tests {
             ("multipart/mixed; boundary=--=_a/b?c", "multipart/mixed boundary=[--=_a/b?c]"),
             ("a/b; filename*=UTF-8''%E3; size=10", "a/b size=[10] filename*=[UTF-8''%E3]"),
             ("text/plain; a=\"unended", "text/plain a=[unended]"),
-            ("; charset=x", "-"),
-            ("", "-"),
+            ("a/b; n*1=b; n*0*=a; N*2=c", "a/b n*=[abc]"),
+            ("; charset=x", "/"),
+            ("", "/"),
         ] {
             assert_eq!(shown(value), expected, "{value}");
         }

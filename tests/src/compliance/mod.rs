@@ -3,4 +3,6 @@
 pub(crate) mod auth;
 mod config;
 pub(crate) mod imap;
+mod maildir;
+mod mime;
 mod smtpd;

@@ -292,11 +292,14 @@ fn search_part(file: &mut File, part: &Part, wanted: &Finder, headers: bool) -> 
             Ok(false)
         }
         Content::Message(message) => search_part(file, &message.part, wanted, true),
-        Content::Leaf if part.media_type != b"text" && part.media_type != b"message" => Ok(false),
+        Content::Leaf if !part.is("text") && !part.is("message") => Ok(false),
         Content::Leaf => {
             file.seek(SeekFrom::Start(part.body.start))?;
             let body = file.by_ref().take(part.body.end - part.body.start);
-            let charset = part.parameters.iter().find(|parameter| parameter.name == b"charset");
+            let charset = part
+                .parameters
+                .iter()
+                .find(|parameter| parameter.name.eq_ignore_ascii_case(b"charset"));
             let charset = charset.map_or(&b"us-ascii"[..], |parameter| &parameter.value);
             let mut finder = wanted.clone();
             decode_body(body, &part.encoding, charset, |piece| !finder.push(piece))?;

@@ -29,7 +29,7 @@ pub fn envelope(out: &mut Vec<u8>, envelope: &Envelope) {
 }
 
 fn text(out: &mut Vec<u8>, text: Option<&[u8]>) {
-    nstring(out, text.filter(|text| !text.is_empty()));
+    nstring(out, text);
 }
 
 fn addresses(out: &mut Vec<u8>, list: &[Address]) {
@@ -96,7 +96,7 @@ fn single(out: &mut Vec<u8>, part: &Part, content: &Content, extended: bool) {
     if let Content::Message(message) = content {
         attached(out, message, extended);
     }
-    if matches!(content, Content::Message(_)) || part.media_type == b"text" {
+    if matches!(content, Content::Message(_)) || part.is("text") {
         out.extend_from_slice(format!(" {}", part.body_size.lines).as_bytes());
     }
     if extended {

@@ -43,7 +43,7 @@ pub struct Mime {
 impl Mime {
     /// A Content-Type field of the current header.
     pub fn content_type(&mut self, value: &[u8]) {
-        let Some(kind) = ContentType::parse(value) else { return };
+        let kind = ContentType::parse(value);
         if kind.is("message", "rfc822") || kind.is("message", "global") {
             self.announced = Announced::Message;
         } else if let Some(boundary) =
