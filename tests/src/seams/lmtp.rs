@@ -245,9 +245,7 @@ fn our_local_agent_expands_aliases_and_sends_on() {
     );
     let mut postfix = Postfix::lay(
         &scratch,
-        &format!(
-            "local_recipient_maps =\ntransport_maps = inline:{{discard.example=discard:}}\nmailbox_size_limit = 0\nhome_mailbox = Maildir/\nminimal_backoff_time = 1000s",
-        ),
+        "local_recipient_maps =\ntransport_maps = inline:{discard.example=discard:}\nmailbox_size_limit = 0\nhome_mailbox = Maildir/\nminimal_backoff_time = 1000s",
     );
     let main = postfix.config().join("main.cf");
     let text = std::fs::read_to_string(&main)
