@@ -11,7 +11,7 @@ use protocol::pop3::Login;
 const LONGEST_COMMAND: usize = 8 * 1024;
 /// A SASL response of a client with a long token.
 const LONGEST_RESPONSE: usize = 16 * 1024;
-/// The client is sent away after so many commands that make no sense.
+/// The client is sent away after more commands than this that make no sense.
 const MOST_MISTAKES: u32 = 3;
 
 /// What a command leads to.
@@ -143,7 +143,7 @@ impl Conversing {
             }
             Login::Unknown => {
                 self.mistakes += 1;
-                if self.mistakes >= MOST_MISTAKES {
+                if self.mistakes > MOST_MISTAKES {
                     self.say("-ERR Too many invalid bad commands.");
                     return Ok(Next::Leave("Too many invalid commands".to_owned()));
                 }
@@ -218,7 +218,7 @@ impl Conversing {
             Some(text) => match base64::decode(text.as_bytes()) {
                 Some(response) => Some(response),
                 None => {
-                    self.say("-ERR Invalid base64 data in initial response");
+                    self.say("-ERR [AUTH] Invalid base64 data in initial response");
                     return Ok(Next::Go);
                 }
             },
@@ -275,7 +275,7 @@ impl Conversing {
         }
         let Some(response) = base64::decode(&line.bytes) else {
             self.client.broken_off();
-            self.say("-ERR Invalid base64 data in continued response");
+            self.say("-ERR [AUTH] Invalid base64 in response");
             return Ok(Err(Next::Go));
         };
         Ok(Ok(self.client.respond(conversation, &response).await))
@@ -294,9 +294,11 @@ fn refused(refusal: &Refusal) -> String {
         Refusal::Expired { reason } => with(reason, "Password expired"),
         Refusal::Disabled { reason } => with(reason, "Account is disabled."),
         Refusal::LoginDisabled { reason } => with(reason, "Login disabled for this user"),
-        Refusal::InvalidBase64 => "-ERR Invalid base64 data in initial response".to_owned(),
+        Refusal::InvalidBase64 => "-ERR [AUTH] Invalid base64 data in initial response".to_owned(),
         Refusal::Temporary => "-ERR [SYS/TEMP] Temporary authentication failure.".to_owned(),
-        Refusal::UnsupportedMechanism => "-ERR Unsupported authentication mechanism.".to_owned(),
+        Refusal::UnsupportedMechanism => {
+            "-ERR [AUTH] Unsupported authentication mechanism.".to_owned()
+        }
         Refusal::PlaintextDisabled => {
             "-ERR [AUTH] Plaintext authentication disallowed on non-secure (SSL/TLS) connections."
                 .to_owned()

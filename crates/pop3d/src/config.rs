@@ -5,7 +5,7 @@ use config::Problems;
 use config::dovecot::{self, Config, Connection, View};
 use config::files::Disk;
 use daemon::{Args, Log, Plan, Processes, Role};
-use login::plan::{MAILBOX, parts};
+use login::plan::{BROKER, MAILBOX, parts};
 use protocol::pop3::UidlFormat;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     config.report_unsupported(&["login", "pop3-login", "mail", "pop3", "ssl"], &mut problems);
     let problems = problems.into_result()?;
     let mut mailbox = Role::new(MAILBOX).with_settings(&settings);
+    mailbox.hand_over_from = vec![BROKER.to_owned()];
     mailbox.processes = Processes::OnDemand { max: MOST_USERS, idle: IDLE };
     Ok(Plan {
         listeners: parts.listeners,

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const LONGEST_COMMAND: usize = 4096;
 /// Octets of a message that are prepared at once.
 const PIECE: usize = 32 * 1024;
+/// Octets of the line that ends a message.
+const DOT: u64 = 3;
 /// How often the session's lock is touched while the client is silent.
 const TOUCH: Duration = Duration::from_secs(60);
 
@@ -202,7 +204,7 @@ impl Connection {
         let mut stuffer = Stuffer::new(lines, workarounds);
         let mut piece = vec![0; PIECE];
         let mut out = Vec::with_capacity(PIECE + PIECE / 8);
-        let mut octets = 0;
+        let mut octets = line.len() as u64;
         while !stuffer.is_done() {
             match file.read(&mut piece) {
                 Ok(0) => break,
@@ -223,8 +225,8 @@ impl Connection {
         stuffer.finish(&mut out);
         octets += out.len() as u64;
         self.wire.queue(&out);
-        self.sent += octets;
-        self.session.sent(lines.is_some(), octets);
+        self.sent += octets - line.len() as u64;
+        self.session.sent(lines.is_some(), octets.saturating_sub(DOT));
         Ok(())
     }
 

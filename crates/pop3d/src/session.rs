@@ -139,7 +139,10 @@ impl Session {
         if self.mistakes > MOST_MISTAKES {
             return Answer::Leave("-ERR Too many bad commands.\r\n".to_owned());
         }
-        say(format_args!("-ERR Unknown command: {name}"))
+        match name {
+            "" => say("-ERR Unknown command."),
+            name => say(format_args!("-ERR Unknown command: {name}")),
+        }
     }
 
     /// Runs `act` on the message of this number, if there is one that is not deleted.
@@ -217,7 +220,8 @@ impl Session {
         }
     }
 
-    /// Counts what a message took on the wire.
+    /// Counts what a message took on the wire: the answer's line and the text, without the line with
+    /// the dot.
     pub fn sent(&mut self, top: bool, octets: u64) {
         if top {
             self.counts.top_bytes += octets;

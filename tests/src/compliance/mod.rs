@@ -5,4 +5,5 @@ mod config;
 pub(crate) mod imap;
 mod maildir;
 mod mime;
+mod pop3;
 mod smtpd;

@@ -109,8 +109,8 @@ impl Transaction {
                     let noise = BadArgument::NoiseAfterNumber(shown(rest));
                     Self::Top { message: Err(noise), lines: Ok(0) }
                 }
-                Number::TooLarge => {
-                    let large = BadArgument::NumberTooLarge(shown(&arguments));
+                Number::TooLarge(rest) => {
+                    let large = BadArgument::NumberTooLarge(shown(rest));
                     Self::Top { message: Err(large), lines: Ok(0) }
                 }
                 Number::None => {
@@ -130,7 +130,7 @@ impl Transaction {
 
 enum Number<'t, T> {
     Is(T, &'t str),
-    TooLarge,
+    TooLarge(&'t str),
     None,
 }
 
@@ -140,14 +140,14 @@ fn number<T: std::str::FromStr>(text: &str) -> Number<'_, T> {
     if digits.is_empty() {
         return Number::None;
     }
-    digits.parse().map_or(Number::TooLarge, |number| Number::Is(number, rest))
+    digits.parse().map_or(Number::TooLarge(rest), |number| Number::Is(number, rest))
 }
 
 fn message(text: &str) -> MessageNumber {
     match number(text) {
         Number::Is(number, "") => Ok(number),
         Number::Is(_, rest) => Err(BadArgument::NoiseAfterNumber(shown(rest))),
-        Number::TooLarge => Err(BadArgument::NumberTooLarge(shown(text))),
+        Number::TooLarge(rest) => Err(BadArgument::NumberTooLarge(shown(rest))),
         Number::None => Err(BadArgument::InvalidNumber(shown(text))),
     }
 }
@@ -156,7 +156,7 @@ fn size(text: &str) -> Result<u64, BadArgument> {
     match number(text) {
         Number::Is(number, "") => Ok(number),
         Number::Is(_, rest) => Err(BadArgument::NoiseAfterSize(shown(rest))),
-        Number::TooLarge => Err(BadArgument::SizeTooLarge(shown(text))),
+        Number::TooLarge(_) => Err(BadArgument::SizeTooLarge(shown(text))),
         Number::None => Err(BadArgument::InvalidSize(shown(text))),
     }
 }
@@ -219,7 +219,7 @@ mod tests {
             ("RETR", "Invalid message number: "),
             ("RETR x", "Invalid message number: x"),
             ("RETR -1", "Invalid message number: -1"),
-            ("RETR 99999999999", "Message number too large: 99999999999"),
+            ("RETR 99999999999", "Message number too large: "),
             ("RETR 1 2", "Noise after message number:  2"),
             ("TOP 1", "Noise after message number: "),
             ("TOP 1 x", "Invalid size: x"),
