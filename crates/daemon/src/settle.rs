@@ -106,7 +106,7 @@ fn confine(start: &Start) -> Result<(), Failure> {
 }
 
 /// The usual 1024 are for programs that use select(2).
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX).min(1_000_000);

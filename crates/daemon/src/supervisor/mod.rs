@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::handover::{FromWorker, Identity, ToWorker};
 use crate::journal::Target;
 use crate::{
-    Args, Daemon, Log, Plan, Problems, Processes, Severity, exit, listen, log, notify, own,
+    Args, Daemon, Log, Plan, Problems, Processes, Severity, exit, listen, log, notify, own, settle,
 };
 use generation::Generation;
 use process::{Event, Phase, Process};
@@ -46,6 +46,7 @@ const HEALTHY: Duration = Duration::from_secs(5);
 
 pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
     let (inherited, refused) = listen::inherited();
+    settle::raise_descriptor_limit();
     let target = Target::of_environment();
     let journal = match &target {
         Target::Journal(socket) => Some(socket.clone()),
@@ -108,6 +109,7 @@ fn run<D: Daemon>(
             stopping: false,
             code: None,
             journal,
+            next_state: (Instant::now(), false),
             last_problems: Problems::default(),
             daemon: PhantomData,
         };
@@ -138,6 +140,8 @@ struct Supervisor<D> {
     /// Set when the daemon has to end with this exit code.
     code: Option<u8>,
     journal: Option<PathBuf>,
+    /// Until when the control worker's picture may be old, and whether it is.
+    next_state: (Instant, bool),
     /// Of the last reload, for status.
     last_problems: Problems,
     daemon: PhantomData<D>,
@@ -378,10 +382,12 @@ impl<D: Daemon> Supervisor<D> {
             _ => None,
         });
         let restarts = self.restarts.iter().map(|(at, _)| *at);
+        let state = Some(self.next_state.0).filter(|_| self.next_state.1);
         let ended = self.processes.values().filter_map(|process| Some(process.ended?.1));
         let announcement = self.announcement.iter().map(|(_, latest)| *latest);
         finishing
             .chain(restarts)
+            .chain(state)
             .chain(ended)
             .chain(announcement)
             .fold(self.generation.next_look, Instant::min)
@@ -403,6 +409,9 @@ impl<D: Daemon> Supervisor<D> {
         }
         self.announce_when_taken_over();
         self.bury();
+        if self.next_state.1 {
+            self.push_state();
+        }
         let due: Vec<String> =
             self.restarts.extract_if(.., |(at, _)| *at <= now).map(|(_, role)| role).collect();
         for name in due {

@@ -2,6 +2,7 @@
 //! workers are ready does the old one finish. Whatever goes wrong before leaves the old one as it was.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -192,8 +193,15 @@ impl<D: Daemon> Supervisor<D> {
         notify::ready(&status);
     }
 
-    /// The control worker shows what we are; nobody asks us.
-    pub(super) fn push_state(&self) {
+    /// The control worker shows what we are; nobody asks us. At most twenty times a second: the
+    /// picture is as large as the number of workers.
+    pub(super) fn push_state(&mut self) {
+        let now = Instant::now();
+        self.next_state.1 = now < self.next_state.0;
+        if self.next_state.1 {
+            return;
+        }
+        self.next_state.0 = now + Duration::from_millis(50);
         let mut controls =
             self.processes.values().filter(|process| process.role == control::ROLE).peekable();
         if controls.peek().is_none() || self.generation.number == 0 {
