@@ -10,7 +10,7 @@ pub(crate) fn parse(bytes: &[u8]) -> (Fixed, Vec<Note>) {
     for line in lines(bytes, &mut notes) {
         match name_and_targets(&line.text) {
             Some((name, targets)) => {
-                insert(&mut table, &name, targets, line.number, &mut notes);
+                insert(&mut table, &name, &targets, line.number, &mut notes);
             }
             None => notes.push(Note::skipped(line.number, "need name:value pair")),
         }
@@ -18,16 +18,37 @@ pub(crate) fn parse(bytes: &[u8]) -> (Fixed, Vec<Note>) {
     (table, notes)
 }
 
-fn name_and_targets(line: &str) -> Option<(String, &str)> {
+fn name_and_targets(line: &str) -> Option<(String, String)> {
     let colon = outside_quotes(line).find(|&(_, c)| c == ':')?.0;
-    let (name, targets) = (unquoted(&line[..colon]), line[colon + 1..].trim());
+    let (name, targets) = (unquoted(&line[..colon]), without_backslashes(&line[colon + 1..]));
     (!name.is_empty() && !targets.is_empty()).then_some((name, targets))
+}
+
+/// `\user` is `user` to Postfix: an alias that finds itself stops anyway. Quoted text is left alone.
+fn without_backslashes(targets: &str) -> String {
+    let mut kept = String::new();
+    let (mut quoted, mut escaped) = (false, false);
+    for c in targets.trim().chars() {
+        let literal = std::mem::take(&mut escaped);
+        match c {
+            '\\' if !literal => {
+                escaped = true;
+                if !quoted {
+                    continue;
+                }
+            }
+            '"' if !literal => quoted = !quoted,
+            _ => {}
+        }
+        kept.push(c);
+    }
+    kept
 }
 
 /// One right-hand side of an alias or one entry of a .forward file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// `user`, `user@example.com`, `\user` (with the backslash, which stops further expansion).
+    /// `user`, `user@example.com`, and `\user`, which is the same as `user`.
     Address(String),
     /// `|command` with its arguments, for the shell.
     Command(String),
@@ -65,7 +86,7 @@ impl Target {
             _ if strip_prefix_ignore_case(&plain, ":include:").is_some() => {
                 Some(Self::Include(plain[":include:".len()..].to_owned()))
             }
-            _ => Some(Self::Address(without_comments(address).trim().to_owned())),
+            _ => Some(Self::Address(without_backslashes(without_comments(address).trim()))),
         }
     }
 }
@@ -198,7 +219,7 @@ mod tests {
                 "g@h",
             ),
             Address(
-                "\\root",
+                "root",
             ),
             Address(
                 "\"a b\"@c",

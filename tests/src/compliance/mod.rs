@@ -6,4 +6,6 @@ pub(crate) mod imap;
 mod maildir;
 mod mime;
 mod pop3;
+mod routing;
 mod smtpd;
+mod tables;
