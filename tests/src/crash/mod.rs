@@ -1,6 +1,7 @@
 //! What got a 250 survives: kill -9 of supervisors and workers under load, and the order of system calls.
 
 mod durability;
+mod full_disk;
 mod kills;
 mod sender;
 

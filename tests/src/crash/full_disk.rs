@@ -1,0 +1,69 @@
+//! A disk that is full: the sender is told to come back, and nothing that was refused is delivered.
+
+use std::process::{Child, Command, Stdio};
+
+use harness::log::eventually;
+use harness::{Daemon, Scratch, skip};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::sender::Ledger;
+use super::{RECIPIENTS, delivered, site};
+
+/// strace that lets every fsync of these processes fail, as a full disk with delayed allocation does.
+struct FullDisk(Child);
+
+impl FullDisk {
+    fn strike(processes: &[i32]) -> Self {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+        command.args(["-e", "inject=fsync,fdatasync:error=ENOSPC"]);
+        for process in processes {
+            command.args(["-p", &process.to_string()]);
+        }
+        let strace = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let traced = |process: &i32| {
+            let status = std::fs::read_to_string(format!("/proc/{process}/status"));
+            status.is_ok_and(|status| {
+                let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:\t"));
+                tracer.is_some_and(|tracer| tracer != "0")
+            })
+        };
+        eventually("strace to attach", || processes.iter().all(traced).then_some(()));
+        Self(strace)
+    }
+
+    fn relieve(mut self) {
+        let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGINT);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_for_now_and_loses_nothing() {
+    if !skip::can_run(true, &["strace"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let site = site(&scratch);
+    let daemons: Vec<Daemon> =
+        ["lmtp-delivery", "queue-manager", "smtpd"].iter().map(|name| site.start(name)).collect();
+    let (ledger, port) = (Ledger::default(), site.port("smtp"));
+    ledger.send(port).unwrap();
+    let full = FullDisk::strike(&daemons[1].workers());
+    for _ in 0..5 {
+        let refused = ledger.send(port).unwrap_err().to_string();
+        assert!(refused.starts_with("45"), "{refused}\n{}", site.log.text());
+    }
+    full.relieve();
+    ledger.send(port).unwrap();
+    let accepted = ledger.accepted.into_inner().unwrap();
+    assert_eq!(accepted.len(), 2);
+    for recipient in RECIPIENTS {
+        eventually("both accepted messages", || {
+            let found = delivered(&site, recipient);
+            accepted.iter().all(|(id, _)| found.contains_key(id)).then_some(())
+        });
+        assert_eq!(delivered(&site, recipient).len(), 2, "what was refused was delivered");
+    }
+}
