@@ -261,3 +261,141 @@ fn tls_plan(config: &Config, problems: &mut Problems) -> Option<tls::Plan> {
     let policy = tls::Policy { min, ..tls::Policy::default() };
     Some(tls::Plan { name: lmtp::TLS.to_owned(), policy, identities: vec![identity] })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const MAIN: &str = "mail_owner = nobody\nmyhostname = mail.example.com\nmaillog_file = /dev/stdout\n\
+        compatibility_level = 3.6\nqueue_directory = /q\nalias_maps =\nmailbox_size_limit = 0\nvirtual_mailbox_limit = 0\n";
+    const MASTER: &str = "local unix - n n - - local\nvirtual unix - n n - - virtual\n";
+    const DOVECOT: &str = "default_internal_user = nobody\nprotocols = lmtp\nssl = no\nmail_location = maildir:~/M\n\
+        service lmtp {\n  unix_listener lmtp {\n    mode = 0600\n  }\n}\nmail_plugins = quota\n\
+        plugin {\n  quota = maildir:Q\n}\n";
+
+    fn planned(main: &str, dovecot: &str) -> Result<Plan, Problems> {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("main.cf"), format!("{MAIN}{main}\n")).unwrap();
+        fs::write(root.path().join("master.cf"), MASTER).unwrap();
+        fs::write(root.path().join("dovecot.conf"), format!("{DOVECOT}{dovecot}\n")).unwrap();
+        plan(&Args {
+            config: Some(root.path().to_owned()),
+            dovecot: Some(root.path().join("dovecot.conf")),
+            ..Args::default()
+        })
+    }
+
+    fn shown(plan: Result<Plan, Problems>) -> String {
+        let plan = plan.unwrap_or_else(|problems| panic!("{problems}"));
+        let settings: Vec<_> = plan.roles.iter().map(|role| &role.settings).collect();
+        format!("{settings:?}{:?}{:?}", plan.listeners, plan.users)
+    }
+
+    /// Each line changes the plan: nothing here is read for nothing.
+    #[test]
+    fn every_setting_that_is_obeyed_is_read() {
+        let plain = shown(planned("", ""));
+        for line in [
+            "alias_maps = hash:/x",
+            "allow_mail_to_files = forward",
+            "fallback_transport = x",
+            "fallback_transport_maps = hash:/x",
+            "forward_path = $home/x",
+            "home_mailbox = M/",
+            "luser_relay = x",
+            "mail_spool_directory = /x",
+            "mailbox_command = x",
+            "mailbox_command_maps = hash:/x",
+            "mailbox_delivery_lock = flock",
+            "mailbox_size_limit = 99999999",
+            "mailbox_transport = x",
+            "mailbox_transport_maps = hash:/x",
+            "strict_mailbox_ownership = no",
+            "virtual_gid_maps = static:1",
+            "virtual_mailbox_base = /x",
+            "virtual_mailbox_limit = 99999999",
+            "virtual_mailbox_lock = flock",
+            "virtual_mailbox_maps = hash:/x",
+            "virtual_minimum_uid = 7",
+            "virtual_uid_maps = static:1",
+            "default_privs = x",
+            "deliver_lock_attempts = 7",
+            "deliver_lock_delay = 7s",
+            "recipient_delimiter = +",
+            "soft_bounce = yes",
+            "bounce_service_name = x",
+            "defer_service_name = x",
+            "trace_service_name = x",
+            "cleanup_service_name = x",
+            "mail_name = x",
+            "syslog_name = x",
+            "queue_directory = /x",
+            "hash_queue_names = x",
+            "hash_queue_depth = 2",
+            "enable_long_queue_ids = yes",
+        ] {
+            assert_ne!(shown(planned(line, "")), plain, "{line}");
+        }
+        for line in [
+            "lda_mailbox_autocreate = yes",
+            "lda_mailbox_autosubscribe = yes",
+            "lmtp_add_received_header = no",
+            "lmtp_hdr_delivery_address = none",
+            "lmtp_save_to_detail_mailbox = yes",
+            "hostname = x",
+            "quota_full_tempfail = yes",
+            "recipient_delimiter = -",
+            "mail_temp_dir = /x",
+            "instance_name = x",
+            "login_greeting = x",
+            "base_dir = /x",
+            "mail_location = maildir:/x",
+            "mail_home = /x",
+            "mail_uid = 5000",
+            "mail_gid = 5000",
+            "first_valid_uid = 7",
+            "last_valid_uid = 7000",
+            "first_valid_gid = 7",
+            "last_valid_gid = 7000",
+            "mail_fsync = never",
+            "mail_plugins =",
+            "plugin {\n  quota = count:X\n}",
+            "plugin {\n  quota_rule = *:storage=1G\n}",
+            "plugin {\n  quota_grace = 20%%\n}",
+            "protocol lmtp {\n  mail_plugins =\n}",
+            "service lmtp {\n  inet_listener x {\n    address = 127.0.0.1\n    port = 24\n  }\n}",
+            "namespace inbox {\n  inbox = yes\n  separator = /\n}",
+        ] {
+            assert_ne!(shown(planned("", line)), plain, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_obeyed_is_told_with_its_line() {
+        let plan = planned("biff = no", "mail_privileged_group = mail").unwrap();
+        let told: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
+        let biff = told.iter().find(|line| line.contains("biff")).unwrap();
+        assert!(biff.contains("main.cf:9: warning: biff: not obeyed"), "{biff}");
+        // Taken without a word: a Maildir needs no group.
+        assert!(!told.iter().any(|line| line.contains("mail_privileged_group")), "{told:#?}");
+        for (main, dovecot, what) in [
+            (
+                "virtual_mailbox_limit = 5",
+                "",
+                "virtual_mailbox_limit is smaller than message_size_limit",
+            ),
+            ("require_home_directory = yes", "", "require_home_directory"),
+            ("", "lmtp_proxy = yes", "lmtp_proxy"),
+            ("", "plugin {\n  quota = dict:x\n}", "quota backend"),
+            (
+                "",
+                "service lmtp {\n  inet_listener x {\n    port = 24\n    ssl = yes\n  }\n}",
+                "ssl and haproxy",
+            ),
+        ] {
+            let problems = planned(main, dovecot).unwrap_err().to_string();
+            assert!(problems.contains(what), "{what}: {problems}");
+        }
+    }
+}
