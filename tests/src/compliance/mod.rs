@@ -6,6 +6,7 @@ pub(crate) mod imap;
 mod maildir;
 mod mime;
 mod pop3;
+mod queue;
 mod routing;
 mod smtpd;
 mod tables;

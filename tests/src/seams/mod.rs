@@ -4,4 +4,5 @@ mod auth;
 mod imap;
 mod lmtp;
 mod originals;
+mod queue;
 mod scheduler;

@@ -200,11 +200,10 @@ impl Message {
         if let Some(redirect) = self.envelope.redirect.take() {
             self.put(RecordType::REDIRECT, redirect.as_bytes());
         }
-        let mut copies = std::mem::take(&mut self.envelope.bcc);
-        let always = &self.service.settings.bcc.always;
-        if self.flags.contains(CleanupFlags::BCC_OK) && !always.is_empty() {
-            copies.push(always.clone());
-        }
+        let always = self.service.settings.bcc.always.clone();
+        let wanted = self.flags.contains(CleanupFlags::BCC_OK) && !always.is_empty();
+        let mut copies: Vec<String> = Some(always).filter(|_| wanted).into_iter().collect();
+        copies.append(&mut self.envelope.bcc);
         if self.size.recipients > 0 {
             for copy in copies {
                 self.copy_to(&copy).await;

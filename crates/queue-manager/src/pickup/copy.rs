@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use mail_types::QueueId;
 use protocol::postfix::cleanup::{CleanupFlags, Greeting, Outcome};
-use protocol::postfix::record::{RecordType, write, write_attribute};
+use protocol::postfix::record::{RecordType, write};
 use queue::{Located, Lock, Queue, QueueFile, ReadError, Records};
 
 use super::Pickup;
@@ -135,7 +135,6 @@ impl Copy<'_> {
                         write(&mut self.output, RecordType::TIME, mtime.to_string().as_bytes());
                     }
                     self.sender = Some(located.text());
-                    write_attribute(&mut self.output, "log_message_origin", "local");
                     self.pass(&located);
                 }
                 // Of a message that postsuper put back: it is made anew.

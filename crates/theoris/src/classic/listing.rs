@@ -92,10 +92,8 @@ impl Listing {
 }
 
 fn reason_line(reason: &str) -> String {
-    if reason.is_empty() {
-        return "(reason unavailable)\n".to_owned();
-    }
-    let reason = printable(reason);
+    let reason =
+        if reason.is_empty() { "reason unavailable".to_owned() } else { printable(reason) };
     let width = REASON_WIDTH.saturating_sub(reason.len());
     format!("{:width$}({reason})\n", "")
 }

@@ -49,9 +49,6 @@ pub fn records(
 }
 
 fn envelope(options: &Options, caller: &Caller, out: &mut Vec<u8>) {
-    if let Some(encoding) = options.encoding {
-        write_attribute(out, "encoding", encoding);
-    }
     if let Some(id) = options.envelope_id.as_ref().filter(|id| !id.is_empty()) {
         write_attribute(out, "envelope_id", id);
     }
@@ -64,15 +61,18 @@ fn envelope(options: &Options, caller: &Caller, out: &mut Vec<u8>) {
         (false, true) => Some(flags::RECORD),
         (false, false) => None,
     };
-    if let Some(trace) = trace {
-        write_attribute(out, "trace_flags", trace.to_string());
-    }
     let full_name = options.full_name.clone().unwrap_or_else(|| full_name(caller));
     if !full_name.is_empty() {
         write(out, RecordType::FULL_NAME, full_name.as_bytes());
     }
     let sender = options.sender.clone().unwrap_or_else(|| caller.name.clone());
     write(out, RecordType::SENDER, sender.as_bytes());
+    if let Some(encoding) = options.encoding {
+        write_attribute(out, "encoding", encoding);
+    }
+    if let Some(trace) = trace {
+        write_attribute(out, "trace_flags", trace.to_string());
+    }
     if let Some(verp) = &options.verp {
         write(out, RecordType::VERP, verp.as_bytes());
     }
@@ -237,7 +237,7 @@ mod tests {
     fn recipients_come_from_the_command_line() {
         insta::assert_snapshot!(
             shown(
-                "-f s@x -N success,delay -V E1 -R full bob ann@x",
+                "-f s@x -N success,delay -V ENV1 -R full bob ann@x",
                 "From joe Sat\nSubject: a\r\n\n..\n.\nmore\n"
             )
             .unwrap()

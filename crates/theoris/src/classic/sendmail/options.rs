@@ -50,6 +50,24 @@ pub struct Options {
 
 const LETTERS: &str = "A:B:C:F:GIL:N:O:R:UV:X:b:cef:h:imno:p:r:q:tvx";
 
+/// What getopt cannot say: `-q` may stand alone, and `-V` before a word of two characters is what
+/// `-XV` has been since Postfix 2.3.
+fn modernised(words: &[String]) -> Vec<String> {
+    let mut result = Vec::with_capacity(words.len());
+    for (at, word) in words.iter().enumerate() {
+        let two = words.get(at + 1).is_some_and(|next| next.len() == 2);
+        result.push(match word.as_str() {
+            "-q" => "-q ".to_owned(),
+            "-V" if two => {
+                eprintln!("sendmail: warning: option -V is deprecated with Postfix 2.3; specify -XV instead");
+                "-XV".to_owned()
+            }
+            _ => word.clone(),
+        });
+    }
+    result
+}
+
 /// A value that the original does not take either, and goes on without.
 fn ignored(option: &str) {
     eprintln!("sendmail: warning: bad {option} option value -- ignored");
@@ -65,11 +83,7 @@ impl Options {
     /// [`Fatal`] with 75, as for everything that sendmail itself refuses.
     pub fn read(words: &[String]) -> Result<Self, Fatal> {
         let mut options = Self::default();
-        // `-q` may stand alone and `-v` be many, which getopt cannot say.
-        let words: Vec<String> = words
-            .iter()
-            .map(|word| if word == "-q" { "-q ".to_owned() } else { word.clone() })
-            .collect();
+        let words = modernised(words);
         let (found, operands) = parse(&words, LETTERS);
         for word in found {
             options.apply(word)?;
@@ -198,7 +212,7 @@ mod tests {
         let mutt = read("-oem -oi -- a@b c@d").unwrap();
         assert!(mutt.ignore_dots);
         assert_eq!(mutt.recipients, ["a@b", "c@d"]);
-        let dsn = read("-N success,delay -R hdrs -V id -f <> bob").unwrap();
+        let dsn = read("-N success,delay -R hdrs -V E1234 -f <> bob").unwrap();
         assert_eq!((dsn.notify.bits(), dsn.ret), (10, Some(Ret::Headers)));
         assert_eq!(dsn.sender.as_deref(), Some(""));
     }
