@@ -53,7 +53,11 @@ impl Site {
 
     /// Postfix without what is ours, then ours.
     fn start_with_ours(&mut self) -> Daemon {
-        self.postfix.without(&OURS);
+        self.start_with_ours_and(&[])
+    }
+
+    fn start_with_ours_and(&mut self, more: &[(&str, &str)]) -> Daemon {
+        self.postfix.without(&[&OURS, more].concat());
         self.postfix.start();
         let config = self.postfix.config();
         let arguments = ["-c", config.to_str().unwrap()];
@@ -61,7 +65,9 @@ impl Site {
     }
 
     fn send(&self, from: &str, to: &[&str], subject: &str) {
-        self.send_with(&format!("<{from}>"), to, subject);
+        let to: Vec<String> = to.iter().map(|to| format!("<{to}>")).collect();
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        self.send_with(&format!("<{from}>"), &to, subject);
     }
 
     fn send_with(&self, from: &str, to: &[&str], subject: &str) {
@@ -70,7 +76,7 @@ impl Site {
         smtp.expect("EHLO client.example", "250");
         smtp.expect(&format!("MAIL FROM:{from}"), "250");
         for to in to {
-            smtp.expect(&format!("RCPT TO:<{to}>"), "250");
+            smtp.expect(&format!("RCPT TO:{to}"), "250");
         }
         smtp.expect("DATA", "354");
         smtp.expect(&format!("Subject: {subject}\r\n\r\nbody\r\n."), "250");
@@ -137,35 +143,51 @@ fn fifty_messages_go_through_postfix_agents_and_are_all_accounted_for() {
     );
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Cast {
+    Postfix,
+    Ours,
+    OursWithCleanup,
+}
+
+/// Bounces with every kind of original, and a report of success.
+fn notices(cast: Cast) -> String {
+    let main = "virtual_alias_maps = inline:{{old@virt.example = nobody-here@example.com}}\n";
+    let mut site = Site::lay(main);
+    let _daemon = match cast {
+        Cast::Postfix => {
+            site.postfix.start();
+            None
+        }
+        Cast::Ours => Some(site.start_with_ours()),
+        Cast::OursWithCleanup => {
+            Some(site.start_with_ours_and(&[("cleanup", "unix"), ("pickup", "unix")]))
+        }
+    };
+    let lost = ["<nobody-here@example.com>", "<old@virt.example>"];
+    site.send_with("<games@example.com>", &lost, "lost 1");
+    site.send_with("<games@example.com> BODY=7BIT RET=HDRS ENVID=E1", &lost[..1], "lost 2");
+    site.send_with("<games@example.com> BODY=8BITMIME", &lost[..1], "lost 3 \u{e9}");
+    let told = ["<anna@virt.example> NOTIFY=SUCCESS", "<ben@virt.example> NOTIFY=NEVER"];
+    site.send_with("<games@example.com> RET=HDRS", &told, "lost 4 (not at all)");
+    let paths = eventually("the notices", || {
+        Some(files(&site.mailbox("mail/games").join("new"))).filter(|paths| paths.len() == 4)
+    });
+    eventually("an empty queue", || site.queue_is_empty().then_some(()));
+    let mut notices: Vec<String> =
+        paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    notices.sort_by_key(|text| text[text.find("Subject: lost").unwrap()..].to_owned());
+    notices.iter().map(|text| normal(text) + "\n").collect()
+}
+
 #[test]
 fn a_notice_reads_like_the_one_of_postfix() {
     if !skip::can_run(true, &["postfix"]) {
         return;
     }
-    let notice = |ours: bool| {
-        let mut site = Site::lay(
-            "virtual_alias_maps = inline:{{old@virt.example = nobody-here@example.com}}\n",
-        );
-        let _daemon = if ours {
-            Some(site.start_with_ours())
-        } else {
-            site.postfix.start();
-            None
-        };
-        let lost = ["nobody-here@example.com", "old@virt.example"];
-        site.send("games@example.com", &lost, "lost 1");
-        site.send_with("<games@example.com> BODY=7BIT RET=HDRS ENVID=E1", &lost[..1], "lost 2");
-        site.send_with("<games@example.com> BODY=8BITMIME", &lost[..1], "lost 3 \u{e9}");
-        let paths = eventually("the notices", || {
-            Some(files(&site.mailbox("mail/games").join("new"))).filter(|paths| paths.len() == 3)
-        });
-        eventually("an empty queue", || site.queue_is_empty().then_some(()));
-        let mut notices: Vec<String> =
-            paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
-        notices.sort_by_key(|text| text[text.find("Subject: lost").unwrap()..].to_owned());
-        notices.iter().map(|text| normal(text) + "\n").collect::<String>()
-    };
-    pretty_assert(&notice(true), &notice(false));
+    let theirs = notices(Cast::Postfix);
+    pretty_assert(&notices(Cast::Ours), &theirs);
+    pretty_assert(&notices(Cast::OursWithCleanup), &theirs);
 }
 
 /// Without what differs between any two notices: ids, dates, the order of equal lines.

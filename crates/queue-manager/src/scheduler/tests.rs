@@ -104,6 +104,10 @@ impl Site {
     }
 
     fn message(&self, sender: &str, recipients: &[&str]) -> QueueId {
+        self.message_with(sender, recipients, None)
+    }
+
+    fn message_with(&self, sender: &str, recipients: &[&str], warn: Option<i64>) -> QueueId {
         let mut file = NewFile::create(&self.queue, Queue::Incoming, &SystemClock).unwrap();
         let now = SystemClock.timestamp();
         let mut envelope = Vec::new();
@@ -111,6 +115,10 @@ impl Site {
         write(&mut envelope, RecordType::TIME, time.as_bytes());
         write_attribute(&mut envelope, "create_time", now.seconds.to_string());
         write(&mut envelope, RecordType::SENDER, sender.as_bytes());
+        if let Some(after) = warn {
+            let time = format!("{:15}", now.seconds + after);
+            write(&mut envelope, RecordType::WARN_TIME, time.as_bytes());
+        }
         for recipient in recipients {
             write(&mut envelope, RecordType::RECIPIENT, recipient.as_bytes());
         }
@@ -222,6 +230,9 @@ async fn reports(
                 let what = format!("{} {id} {}", kind.directory(), entries.len());
                 flushes.lock().unwrap().push(what);
             }
+            BounceRequest::Warn(notice) => {
+                flushes.lock().unwrap().push(format!("warn {}", notice.queue_id));
+            }
             _ => {}
         }
         let _ = stream.write_all(&protocol::postfix::status_reply(0)).await;
@@ -326,6 +337,28 @@ async fn mail_that_is_too_old_goes_back() {
     let id = site.message("a@b.test", &["x@smtp.one", "y@smtp.two"]);
     let done = site.until("gone", || site.is_gone(&id));
     site.run("maximal_queue_lifetime = 1h\n", done).await;
+    assert_eq!(*site.flushes.lock().unwrap(), [format!("defer {id} 2")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_is_warned_of_a_delay_once() {
+    let mut site = Site::new();
+    site.agent("smtp", |queue, request| later(queue, &request, None));
+    let id = site.message_with("a@b.test", &["x@smtp.one"], Some(3600));
+    let done = site.until("gone", || site.is_gone(&id));
+    site.run("maximal_queue_lifetime = 5h\n", done).await;
+    let told = site.flushes.lock().unwrap().clone();
+    assert_eq!(told, [format!("warn {id}"), format!("defer {id} 1")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_can_be_expired_by_force() {
+    let mut site = Site::new();
+    site.agent("smtp", |queue, request| later(queue, &request, None));
+    let id = site.message("a@b.test", &["x@smtp.one", "y@smtp.one"]);
+    mode(&site.queue.path(Queue::Incoming, &id), 0o710);
+    let done = site.until("gone", || site.is_gone(&id));
+    site.run("", done).await;
     assert_eq!(*site.flushes.lock().unwrap(), [format!("defer {id} 2")]);
 }
 
