@@ -41,8 +41,8 @@ pub async fn fetch(
     if by_uid && !items.contains(&Item::Uid) {
         items.insert(0, Item::Uid);
     }
-    // Small items first, in the client's order; then what streams, as Dovecot does.
-    items.sort_by_key(|item| matches!(item, Item::Section(_)));
+    // What is known without the message comes first, as Dovecot has it; else in the client's order.
+    items.sort_by_key(needs_message);
     let sets_seen = !view.read_only
         && items.iter().any(|item| matches!(item, Item::Section(section) if section.sets_seen));
     let mut gone = false;
@@ -62,6 +62,10 @@ pub async fn fetch(
     } else {
         Reply::ok("Fetch completed")
     })
+}
+
+fn needs_message(item: &Item) -> bool {
+    !matches!(item, Item::Uid | Item::Flags | Item::InternalDate | Item::Size)
 }
 
 /// Sets `\Seen` where it is missing. Gives the messages that have it now and had it not.
@@ -98,8 +102,9 @@ async fn one(
     let mut out = format!("* {number} FETCH (").into_bytes();
     let mut opened = None;
     let (mut first, mut begun) = (true, false);
+    let (known, read) = items.split_at(items.partition_point(|item| !needs_message(item)));
     let flags = show_flags.then_some(&Item::Flags);
-    for item in flags.into_iter().chain(items) {
+    for item in known.iter().chain(flags).chain(read) {
         if !first {
             out.push(b' ');
         }

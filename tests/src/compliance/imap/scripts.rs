@@ -413,6 +413,18 @@ pub fn parts() -> Vec<String> {
         let key = key.replace("{8+}", &format!("{{{octets}+}}"));
         script.push(format!("s{number} SEARCH {key}"));
     }
+    // Where the flags stand that a FETCH itself sets.
+    for line in [
+        "u0 STORE 1:* -FLAGS.SILENT (\\Seen)",
+        "u1 FETCH 1 (UID BODY[])",
+        "u2 FETCH 2 (BODY[] UID RFC822.SIZE)",
+        "u3 UID FETCH 3 BODY[TEXT]",
+        "u4 FETCH 4 (BODY[1] FLAGS UID)",
+        "u5 FETCH 5 (RFC822.SIZE RFC822 ENVELOPE)",
+        "u6 FETCH 6 (ENVELOPE BODY[]<0.5> UID)",
+    ] {
+        script.push(line.to_owned());
+    }
     script.extend(CHANGES.iter().map(|&line| line.to_owned()));
     script
 }
