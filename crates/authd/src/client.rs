@@ -16,6 +16,7 @@ use protocol::dovecot_auth::{
 };
 use std::collections::HashMap;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +28,8 @@ const OPEN: usize = 1000;
 const HELD_BACK: usize = 4000;
 /// How long a client may take to answer a challenge.
 const SILENCE: Duration = Duration::from_secs(150);
+/// How long logins may still be confirmed when this process has to finish.
+const LINGER: Duration = Duration::from_secs(2);
 /// How long a client may leave its socket full.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -119,12 +122,24 @@ impl Client {
         let mut lines = Lines::default();
         let mut tick = interval(Duration::from_secs(15));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = Arc::clone(&self.shared);
+        let mut finished = pin!(shared.finished());
+        let mut finishing: Option<Instant> = None;
         loop {
             while let Some(line) = lines.next_line().map_err(|_| ProtocolError::LineTooLong)? {
                 self.line(&line)?;
             }
             self.flush().await?;
+            if let Some(since) = finishing
+                && self.tasks.is_empty()
+                && (!self.place.as_ref().is_some_and(Place::is_waiting) || since.elapsed() > LINGER)
+            {
+                // the client connects again, to the process that has taken over
+                return Err(End::Gone);
+            }
             tokio::select! {
+                () = &mut finished, if finishing.is_none() => finishing = Some(Instant::now()),
+                () = sleep(LINGER / 20), if finishing.is_some() => {}
                 read = self.stream.read_buf(lines.buffer()) => {
                     if read? == 0 {
                         return Err(End::Gone);

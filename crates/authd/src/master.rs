@@ -10,7 +10,7 @@ use crate::server::Shared;
 use crate::settings::{Kind, Owner};
 use crate::userdb::{self, UserResult};
 use crate::username;
-use daemon::{Peer, Stream};
+use daemon::{Cause, Peer, Stream};
 use hmac::{Hmac, KeyInit, Mac};
 use protocol::dovecot_auth::master::{MasterReply, MasterRequest, VERSION};
 use protocol::dovecot_auth::{Lines, Params, Request, Ticket};
@@ -19,12 +19,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Questions of one connection at once; more wait unread.
 const OPEN: usize = 100;
 /// How long a peer may leave its socket full.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Dovecot's mail processes keep an idle connection for a minute, and take it ill when it is closed
+/// before they do.
+const PEERS_IDLE: Duration = Duration::from_secs(65);
 
 /// Who asks, and what he may.
 #[derive(Clone, Copy)]
@@ -50,7 +54,8 @@ pub async fn serve(
     MasterReply::Version { major: VERSION.0, minor: VERSION.1 }.write(&mut out);
     MasterReply::Spid(std::process::id()).write(&mut out);
     let mut lines = Lines::default();
-    let mut tasks: JoinSet<Vec<u8>> = JoinSet::new();
+    let mut tasks: JoinSet<Option<Vec<u8>>> = JoinSet::new();
+    let mut asked = Instant::now();
     loop {
         while tasks.len() < OPEN {
             let request = match lines.next_line() {
@@ -67,6 +72,7 @@ pub async fn serve(
                     return bug("sent a master's command on a userdb socket");
                 }
                 Ok(request) => {
+                    asked = Instant::now();
                     tasks.spawn(answer(Arc::clone(&shared), asker, request));
                 }
                 Err(why) => return bug(&why),
@@ -78,13 +84,25 @@ pub async fn serve(
                 _ => return,
             }
         }
+        let finishing = *shared.finishing.borrow();
+        let patience = match finishing {
+            Some(Cause::Reload) => PEERS_IDLE,
+            _ => Duration::ZERO,
+        };
+        let left = patience.saturating_sub(asked.elapsed());
+        if finishing.is_some() && tasks.is_empty() && left.is_zero() {
+            return; // the peer connects again, to the process that has taken over
+        }
         tokio::select! {
+            () = shared.finished(), if finishing.is_none() => {}
+            () = sleep(left.max(Duration::from_millis(100))), if finishing.is_some() => {}
             read = stream.read_buf(lines.buffer()), if tasks.len() < OPEN => match read {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             },
             Some(done) = tasks.join_next() => match done {
-                Ok(reply) => out.extend_from_slice(&reply),
+                Ok(Some(reply)) => out.extend_from_slice(&reply),
+                Ok(None) => return,
                 Err(_) => return, // a look-up that panicked has no answer: the peer must not wait
             },
         }
@@ -95,10 +113,16 @@ fn bug(why: &str) {
     tracing::error!(target: "mail", ident = "dovecot", "auth: Error: BUG: Master client {why}");
 }
 
-async fn answer(shared: Arc<Shared>, asker: Asker, request: MasterRequest) -> Vec<u8> {
+/// `None`: the peer should ask the process that has taken over.
+async fn answer(shared: Arc<Shared>, asker: Asker, request: MasterRequest) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let reply = match request {
-        MasterRequest::Version { .. } => return out,
+        MasterRequest::Version { .. } => return Some(out),
+        MasterRequest::Request { ref ticket, .. }
+            if shared.finishing.borrow().is_some() && !shared.registry.knows(ticket) =>
+        {
+            return None;
+        }
         MasterRequest::User { id, name, params } => user(&shared, asker, id, &name, &params).await,
         MasterRequest::Pass { id, name, params } => pass(&shared, asker, id, &name, &params).await,
         MasterRequest::List { id, params } => {
@@ -111,7 +135,7 @@ async fn answer(shared: Arc<Shared>, asker: Asker, request: MasterRequest) -> Ve
         MasterRequest::CacheFlush { id, .. } => MasterReply::Flushed { id, count: 0 },
     };
     reply.write(&mut out);
-    out
+    Some(out)
 }
 
 /// A login that nobody tries: what the look-up's parameters tell.

@@ -53,12 +53,26 @@ impl Registry {
         (since.elapsed() < WAIT).then_some(login)
     }
 
+    /// Whether a ticket's login waits here.
+    #[must_use]
+    pub fn knows(&self, ticket: &Ticket) -> bool {
+        let processes = self.lock();
+        let process = processes.get(&ticket.client_pid);
+        process.is_some_and(|process| process.logins.contains_key(&ticket.auth_id))
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Process>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
+    /// Whether a login still waits to be confirmed.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.registry.lock().get(&self.pid).is_some_and(|process| !process.logins.is_empty())
+    }
+
     /// Keeps a login until it is confirmed.
     pub fn keep(&self, id: u32, login: Login) {
         if let Some(process) = self.registry.lock().get_mut(&self.pid) {

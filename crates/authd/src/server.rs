@@ -7,14 +7,16 @@ use crate::registry::Registry;
 use crate::scheme::hex;
 use crate::settings::{Kind, Settings};
 use crate::{client, master};
-use daemon::{LinkClient, Worker, WorkerError};
+use daemon::{Cause, LinkClient, Worker, WorkerError};
 use mail_types::{Entropy, SystemEntropy};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What all connections share.
@@ -24,6 +26,8 @@ pub struct Shared {
     pub penalties: Penalties,
     /// For tokens of sessions.
     pub secret: [u8; 32],
+    /// Why this process has to finish, once it has to: its clients go to the next one.
+    pub finishing: watch::Sender<Option<Cause>>,
     entropy: SystemEntropy,
     connections: AtomicU32,
 }
@@ -41,9 +45,16 @@ impl Shared {
             registry: Arc::default(),
             penalties: Penalties::default(),
             secret,
+            finishing: watch::Sender::new(None),
             entropy,
             connections: AtomicU32::new(0),
         })
+    }
+
+    /// Waits until this process has to finish.
+    pub async fn finished(&self) {
+        // the sender lives as long as we do, so this cannot fail
+        let _ = self.finishing.subscribe().wait_for(Option::is_some).await;
     }
 
     /// 32 hexadecimal digits that nobody can guess.
@@ -100,6 +111,18 @@ pub fn run(worker: &Worker) -> Result<(), WorkerError> {
         let listeners = settings.listeners.clone();
         let engine = Engine::new(settings, Box::new(pool));
         let shared = Arc::new(Shared::new(engine).map_err(WorkerError::io("/dev/urandom"))?);
+        let (ending, told) = (worker.clone(), Arc::clone(&shared));
+        tokio::spawn(async move {
+            loop {
+                let cause = ending.finishing().await.cause;
+                told.finishing.send_replace(Some(cause));
+                if cause != Cause::Reload {
+                    return;
+                }
+                // a stop may follow a reload
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
         let mut accepting = JoinSet::new();
         for settings in listeners {
             let listener = worker.listener(&settings.name)?;

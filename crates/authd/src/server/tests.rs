@@ -295,3 +295,36 @@ async fn on_a_socket_for_everybody_a_user_asks_for_himself() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_process_that_finishes_sends_its_clients_to_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = shared(directory.path(), Duration::ZERO);
+    let mut login = Talk::client(&shared, Kind::Login);
+    let cookie = login.greet(4711).await;
+    let resp = plain("alice@example.com", "secret");
+    login.ask(&format!("AUTH\t1\tPLAIN\tservice=imap\tresp={resp}\n")).await;
+    let mut masters = [
+        Talk::master(&shared, Kind::Master, 0, None),
+        Talk::master(&shared, Kind::Master, 0, None),
+    ];
+    for master in &mut masters {
+        master.line().await;
+        master.line().await;
+    }
+    let [mut knows, mut knows_not] = masters;
+    let mut userdb = Talk::master(&shared, Kind::Userdb, 0, None);
+    userdb.line().await;
+    userdb.line().await;
+    shared.finishing.send_replace(Some(Cause::Reload));
+    let request = |id: u32| format!("REQUEST\t9\t4711\t{id}\t{cookie}\tsession_pid=77\n");
+    assert_eq!(knows_not.ask(&request(2)).await, "", "another process may know it");
+    let answer = knows.ask(&request(1)).await;
+    assert!(answer.starts_with("USER\t9\t"), "{answer}");
+    assert_eq!(login.line().await, "");
+    // a mail process that has been idle may still ask
+    let answer = userdb.ask("USER\t1\tshort@example.com\tservice=lmtp\n").await;
+    assert_eq!(answer, "USER\t1\tshort@example.com");
+    shared.finishing.send_replace(Some(Cause::Stop));
+    assert_eq!(userdb.line().await, "");
+}
