@@ -5,6 +5,7 @@ pub mod attributes;
 pub mod auth;
 pub mod bounce;
 pub mod cleanup;
+pub mod flush;
 mod mux;
 pub mod rewrite;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The agents that deliver nothing: error (mail bounces), retry (mail waits), discard (mail is gone).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use config::postfix;
 use daemon::{Connection, Role, Worker, WorkerError};
 use mail_types::{Class, Clock, EnhancedStatus, SystemClock};
 use neighbours::bounce::{BounceClient, Report};
+use neighbours::flush::FlushClient;
 use protocol::postfix::delivery::{
     DeliveryReply, DeliveryRequest, Remaining, RequestReader, agent_greeting, flags,
 };
@@ -29,6 +31,8 @@ pub const DISCARD: Takeover =
 pub struct Settings {
     pub bounce_services: [String; 3],
     pub soft_bounce: bool,
+    /// The socket of the flush service, if any destination has a flush log.
+    pub flush: Option<PathBuf>,
     pub timeout: Duration,
 }
 
@@ -42,7 +46,10 @@ pub enum Fate {
 
 fn read(asked: &Asked<'_>, problems: &mut config::Problems) -> serde_json::Value {
     let view = &asked.view;
+    let flush = view.get(postfix::FLUSH_SERVICE_NAME, problems);
+    let flushes = !view.get(postfix::FAST_FLUSH_DOMAINS, problems).is_empty();
     let settings = Settings {
+        flush: flushes.then(|| asked.shared.socket(&format!("public/{flush}"))),
         bounce_services: [
             view.get(postfix::BOUNCE_SERVICE_NAME, problems),
             view.get(postfix::DEFER_SERVICE_NAME, problems),
@@ -95,6 +102,7 @@ pub struct Agent {
     queue: QueueDirectory,
     dialect: Dialect,
     reports: BounceClient,
+    flush: Option<FlushClient>,
     soft_bounce: bool,
     timeout: Duration,
     log: Log,
@@ -117,6 +125,10 @@ impl Agent {
             fate,
             dialect,
             reports: BounceClient::new(&private, services, dialect, settings.timeout),
+            flush: settings
+                .flush
+                .as_ref()
+                .map(|path| FlushClient::new(path.clone(), dialect, settings.timeout)),
             soft_bounce: settings.soft_bounce,
             timeout: settings.timeout,
             log: Log::new(syslog_name, program),
@@ -196,6 +208,9 @@ impl Agent {
             self.log.recipient(id, recipient, &stats, now, "none", status, &dsn);
             if status == "deferred" || status == "SOFTBOUNCE" {
                 reply.status = Remaining::Something;
+                if let Some(flush) = &self.flush {
+                    flush.add(&recipient.address, id).await;
+                }
             } else if let Ok(offset) = u64::try_from(recipient.offset)
                 && offset > 0
                 && request.flags & flags::SUCCESS != 0

@@ -270,6 +270,36 @@ fn mail_waits_for_its_agent_and_goes_when_it_is_flushed() {
     eventually("an empty queue", || site.queue_is_empty().then_some(()));
 }
 
+/// `postqueue -i` and `-s` are Postfix's, the flush service is ours.
+#[test]
+fn one_message_or_one_site_can_be_sent_now() {
+    if !skip::can_run(true, &["postfix"]) {
+        return;
+    }
+    let mut site = Site::lay(
+        "transport_maps = inline:{{slow.example = slow:}}\nfast_flush_domains = slow.example\n",
+    );
+    let ours = site.start_with_ours();
+    for n in 1..=2 {
+        site.send("bob@client.example", &["x@slow.example"], &format!("slow {n}"));
+    }
+    let deferred = site.postfix.queue().join("deferred");
+    eventually("both in the deferred queue", || (files(&deferred).len() == 2).then_some(()));
+    let log = site.postfix.queue().join("flush/slow_example");
+    assert_eq!(fs::read_to_string(log).unwrap().lines().count(), 2);
+    site.postfix.add_services("slow unix - - n - - discard");
+    site.postfix.command(&["postfix", "reload"]);
+    eventually("the agent's socket", || {
+        site.postfix.queue().join("private/slow").exists().then_some(())
+    });
+    let first = files(&deferred).remove(0).file_name().unwrap().to_str().unwrap().to_owned();
+    site.postfix.command(&["postqueue", "-i", &first]);
+    ours.log.wait_for(&format!("{first}: removed"));
+    assert_eq!(files(&deferred).len(), 1);
+    site.postfix.command(&["postqueue", "-s", "slow.example"]);
+    eventually("an empty queue", || site.queue_is_empty().then_some(()));
+}
+
 #[test]
 fn error_retry_and_discard_take_their_mail() {
     if !skip::can_run(true, &["postfix"]) {

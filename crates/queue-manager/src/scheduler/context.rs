@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use mail_types::{Clock, EnhancedStatus, QueueId};
 use neighbours::bounce::{BounceClient, Report};
+use neighbours::flush::FlushClient;
 use neighbours::rewrite::RewriteClient;
 use protocol::postfix::{Dialect, Dsn, MsgStats, Recipient};
 use queue::QueueDirectory;
@@ -19,6 +20,7 @@ pub struct Context {
     pub dialect: Dialect,
     pub rewrite: RewriteClient,
     pub reports: BounceClient,
+    pub flush: FlushClient,
     pub log: Log,
     /// Mail that is deferred without a delivery is told of as Postfix's error(8) tells it.
     pub error_log: Log,
@@ -36,6 +38,7 @@ impl Context {
         let services = [bounce.as_str(), defer.as_str(), trace.as_str()];
         Self {
             rewrite: RewriteClient::new(rewrite, dialect, limit),
+            flush: FlushClient::new(settings.flush.clone(), dialect, limit),
             reports: BounceClient::new(&settings.private, services, dialect, limit),
             log: Log::new(&settings.syslog_name, "qmgr"),
             error_log: Log::new(&settings.syslog_name, "error"),
@@ -60,6 +63,9 @@ impl Context {
         let noted = self.reports.append(Report::Defer, trace_flags, id, recipient, &dsn).await;
         if let Err(error) = noted {
             self.log.warning(&format!("{id}: defer service failure: {error}"));
+        }
+        if self.settings.fast_flush {
+            self.flush.add(&recipient.address, id).await;
         }
         let now = self.clock.timestamp();
         self.error_log.recipient(id, recipient, stats, now, "none", "deferred", &dsn);

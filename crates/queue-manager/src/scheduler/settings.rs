@@ -20,6 +20,10 @@ pub struct Settings {
     pub private: PathBuf,
     pub mail_version: String,
     pub rewrite_service: String,
+    /// The socket of the flush service.
+    pub flush: PathBuf,
+    /// Whether any destination has a flush log at all.
+    pub fast_flush: bool,
     pub bounce_services: [String; 3],
     pub double_bounce_sender: String,
     pub recipient_delimiter: String,
@@ -78,7 +82,10 @@ impl Settings {
             .map(|service| (service.name.clone(), transport(view, &service.name, problems)))
             .collect();
         let deferred = view.get(postfix::DEFER_TRANSPORTS, problems);
+        let flush = view.get(postfix::FLUSH_SERVICE_NAME, problems);
         Self {
+            flush: queue.join("public").join(flush),
+            fast_flush: !view.get(postfix::FAST_FLUSH_DOMAINS, problems).is_empty(),
             syslog_name: view.get(postfix::SYSLOG_NAME, problems),
             private: queue.join("private"),
             mail_version: view.get(postfix::MAIL_VERSION, problems),
