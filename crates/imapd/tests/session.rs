@@ -1,4 +1,5 @@
 //! Whole sessions over a pipe: what a client says, what it hears, and what happens when it does not.
+#![cfg(test)]
 
 use std::path::Path;
 use std::time::Duration;

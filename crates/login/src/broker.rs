@@ -105,7 +105,7 @@ impl Broker {
             Ticket { client_pid: claim.client_pid, auth_id: claim.auth_id, cookie: claim.cookie };
         let user = self.confirmed(&ticket).await.ok_or(Outcome::Internal)?;
         let counted = self.count(&user.name, claim.facts.remote.ip())?;
-        let identity = self.identity(&user).map_err(|problem| {
+        let identity = identity(&self.settings, &user).map_err(|problem| {
             let (service, name) = (&self.settings.service, printable(&user.name));
             let session = printable(&claim.facts.session);
             tracing::error!(
@@ -173,41 +173,38 @@ impl Broker {
         drop(counts);
         Ok(Counted { counts: Arc::clone(&self.counts), key })
     }
+}
 
-    /// Whom the mailbox worker becomes; otherwise Dovecot's words about why nobody.
-    fn identity(&self, user: &User) -> Result<Identity, String> {
-        let settings = &self.settings;
-        let uid =
-            user.uid().or(settings.uid).ok_or("User is missing UID (see mail_uid setting)")?;
-        let gid =
-            user.gid().or(settings.gid).ok_or("User is missing GID (see mail_gid setting)")?;
-        if uid == 0 {
-            return Err("Invalid settings in userdb: userdb returned 0 as uid".to_owned());
-        }
-        if gid == 0 {
-            return Err("Invalid settings in userdb: userdb returned 0 as gid".to_owned());
-        }
-        let allowed = |id: u32, (first, last): (u32, u32)| id >= first && (last == 0 || id <= last);
-        for (id, range, kind, setting) in
-            [(uid, settings.uids, "UID", "uid"), (gid, settings.gids, "GID", "gid")]
-        {
-            if !allowed(id, range) {
-                let which = if id < range.0 { "first" } else { "last" };
-                return Err(format!(
-                    "Mail access for users with {kind} {id} not permitted (see {which}_valid_{setting} \
-                     in config file, {setting} from userdb lookup)."
-                ));
-            }
-        }
-        let home = match user.home() {
-            Some(home) => home.display().to_string(),
-            None => expanded(&settings.home, &user.name, &settings.service)?,
-        };
-        if home.contains('\0') || (!home.is_empty() && !home.starts_with('/')) {
-            return Err(format!("Home directory is not absolute: {}", printable(&home)));
-        }
-        Ok(Identity { uid, gid, home, groups: settings.groups.clone() })
+/// Whom the mailbox worker becomes; otherwise Dovecot's words about why nobody.
+fn identity(settings: &BrokerSettings, user: &User) -> Result<Identity, String> {
+    let uid = user.uid().or(settings.uid).ok_or("User is missing UID (see mail_uid setting)")?;
+    let gid = user.gid().or(settings.gid).ok_or("User is missing GID (see mail_gid setting)")?;
+    if uid == 0 {
+        return Err("Invalid settings in userdb: userdb returned 0 as uid".to_owned());
     }
+    if gid == 0 {
+        return Err("Invalid settings in userdb: userdb returned 0 as gid".to_owned());
+    }
+    let allowed = |id: u32, (first, last): (u32, u32)| id >= first && (last == 0 || id <= last);
+    for (id, range, kind, setting) in
+        [(uid, settings.uids, "UID", "uid"), (gid, settings.gids, "GID", "gid")]
+    {
+        if !allowed(id, range) {
+            let which = if id < range.0 { "first" } else { "last" };
+            return Err(format!(
+                "Mail access for users with {kind} {id} not permitted (see {which}_valid_{setting} \
+                 in config file, {setting} from userdb lookup)."
+            ));
+        }
+    }
+    let home = match user.home() {
+        Some(home) => home.display().to_string(),
+        None => expanded(&settings.home, &user.name, &settings.service)?,
+    };
+    if home.contains('\0') || (!home.is_empty() && !home.starts_with('/')) {
+        return Err(format!("Home directory is not absolute: {}", printable(&home)));
+    }
+    Ok(Identity { uid, gid, home, groups: settings.groups.clone() })
 }
 
 /// `mail_home` with its %-variables. A name with a slash leads nowhere else.
@@ -227,6 +224,52 @@ impl Drop for Counted {
             if *count == 0 {
                 counts.remove(&self.key);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::dovecot_auth::Params;
+
+    use super::*;
+
+    fn asked(fields: &[(&str, &str)]) -> Result<(u32, u32, String), String> {
+        let settings = BrokerSettings {
+            service: "imap".into(),
+            master_socket: "/run/auth-master".into(),
+            mailbox_role: "mailbox".into(),
+            connections_per_user_and_address: 10,
+            uid: None,
+            gid: Some(5000),
+            home: "/srv/%d/%n".into(),
+            uids: (500, 60_000),
+            gids: (1, 0),
+            groups: vec![],
+        };
+        let mut params = Params::new();
+        for (name, value) in fields {
+            params.set(name, *value);
+        }
+        let user = User { name: "a/b@example.com".into(), fields: params };
+        identity(&settings, &user).map(|identity| (identity.uid, identity.gid, identity.home))
+    }
+
+    #[test]
+    fn only_ordinary_users_get_a_mailbox_worker() {
+        assert_eq!(asked(&[("uid", "1000")]), Ok((1000, 5000, "/srv/example.com/a_b".into())));
+        let own = [("uid", "1000"), ("gid", "7"), ("home", "/home/x")];
+        assert_eq!(asked(&own), Ok((1000, 7, "/home/x".into())));
+        for (fields, reason) in [
+            (&[][..], "User is missing UID"),
+            (&[("uid", "0")], "userdb returned 0 as uid"),
+            (&[("uid", "499")], "UID 499 not permitted (see first_valid_uid"),
+            (&[("uid", "60001")], "UID 60001 not permitted (see last_valid_uid"),
+            (&[("uid", "1000"), ("gid", "0")], "userdb returned 0 as gid"),
+            (&[("uid", "1000"), ("home", "relative")], "Home directory is not absolute"),
+        ] {
+            let error = asked(fields).unwrap_err();
+            assert!(error.contains(reason), "{error}");
         }
     }
 }

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::{Line, Stream, Tls, Wire, WireError};
+use daemon::{Line, Tls, Wire, WireError};
 use neighbours::auth::{AuthError, Conversation, Failure, FailureCode, Step, Success};
 use protocol::dovecot_auth::{Mechanism, Request, Secured, Ticket};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
+use crate::attempts::Attempts;
 use crate::facts::{Facts, Security};
 use crate::front::Front;
 use crate::log::{self, Words};
+use crate::passage::Passage;
 use crate::relay::relay;
 
 /// A connection that has not logged in.
@@ -21,21 +23,6 @@ pub struct Client {
     front: Arc<Front>,
     attempts: Attempts,
     tls_failure: Option<String>,
-}
-
-/// What happened so far, for the line at the end.
-#[derive(Debug)]
-struct Attempts {
-    connected: Instant,
-    first: Option<Instant>,
-    count: u32,
-    accepted: u32,
-    /// A SASL conversation is open.
-    unfinished: bool,
-    tried_in_the_clear: bool,
-    last: Option<Refusal>,
-    user: String,
-    method: String,
 }
 
 /// What the auth server says to one step of a login.
@@ -101,18 +88,7 @@ const BROKER_PATIENCE: Duration = Duration::from_secs(90);
 
 impl Client {
     pub(crate) fn new(wire: Wire, facts: Facts, front: Arc<Front>) -> Self {
-        let attempts = Attempts {
-            connected: Instant::now(),
-            first: None,
-            count: 0,
-            accepted: 0,
-            unfinished: false,
-            tried_in_the_clear: false,
-            last: None,
-            user: String::new(),
-            method: String::new(),
-        };
-        Self { wire, facts, front, attempts, tls_failure: None }
+        Self { wire, facts, front, attempts: Attempts::new(), tls_failure: None }
     }
 
     #[must_use]
@@ -417,40 +393,6 @@ impl Client {
     }
 }
 
-impl Attempts {
-    /// The part in parentheses of a disconnection, which fail2ban reads.
-    fn history(&self) -> String {
-        let waited = self.first.unwrap_or(self.connected).elapsed().as_secs();
-        let (count, accepted) = (self.count, self.accepted);
-        if count == 0 && !self.tried_in_the_clear {
-            return format!("no auth attempts in {waited} secs");
-        }
-        if self.tried_in_the_clear {
-            return "tried to use disallowed plaintext auth".to_owned();
-        }
-        if self.unfinished {
-            return format!("client didn't finish SASL auth, waited {waited} secs");
-        }
-        if accepted == count {
-            return format!("internal failure, {accepted} successful auths");
-        }
-        match &self.last {
-            Some(Refusal::Authorization { .. }) => {
-                format!("authorization failed, {count} attempts in {waited} secs")
-            }
-            Some(Refusal::Temporary) => "auth service reported temporary failure".to_owned(),
-            Some(Refusal::Disabled { .. }) => "user disabled".to_owned(),
-            Some(Refusal::Expired { .. }) => "password expired".to_owned(),
-            Some(Refusal::InvalidBase64) => "sent invalid base64 in response".to_owned(),
-            Some(Refusal::LoginDisabled { .. }) => "login disabled".to_owned(),
-            Some(Refusal::UnsupportedMechanism) => {
-                "tried to use unsupported auth mechanism".to_owned()
-            }
-            _ => format!("auth failed, {count} attempts in {waited} secs"),
-        }
-    }
-}
-
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         let reason = failure.reason;
@@ -463,55 +405,6 @@ impl From<Failure> for Refusal {
             Some(FailureCode::Unknown) | None => Self::Failed { reason },
         }
     }
-}
-
-/// How the connection gets to the mailbox worker.
-enum Passage {
-    /// The connection itself went; this copy is only kept until the broker has answered.
-    Itself(Stream),
-    Relay {
-        client: Stream,
-        worker: Stream,
-    },
-}
-
-impl Passage {
-    /// The passage, and the descriptor for the mailbox worker. The stream comes back if the system
-    /// has no descriptors left.
-    fn of(stream: Stream) -> Result<(Self, std::os::fd::OwnedFd), Stream> {
-        match stream {
-            Stream::Tcp(_) | Stream::Unix(_) => {
-                let Ok(descriptor) = stream.into_descriptor() else { return Err(broken()) };
-                let copy = descriptor.try_clone();
-                let stream = Stream::from_descriptor(descriptor).map_err(|_| broken())?;
-                match copy {
-                    Ok(copy) => Ok((Self::Itself(stream), copy)),
-                    Err(_) => Err(stream),
-                }
-            }
-            Stream::Tls(_) | Stream::Other(_) => match tokio::net::UnixStream::pair() {
-                Ok((here, there)) => {
-                    let worker = Stream::Unix(here);
-                    match Stream::Unix(there).into_descriptor() {
-                        Ok(there) => Ok((Self::Relay { client: stream, worker }, there)),
-                        Err(_) => Err(stream),
-                    }
-                }
-                Err(_) => Err(stream),
-            },
-        }
-    }
-
-    fn into_client(self) -> Stream {
-        match self {
-            Self::Itself(stream) | Self::Relay { client: stream, .. } => stream,
-        }
-    }
-}
-
-/// A connection that cannot be used any more.
-fn broken() -> Stream {
-    Stream::Other(Box::new(tokio::io::empty()))
 }
 
 fn is_end(error: &std::io::Error) -> bool {

@@ -19,12 +19,14 @@
 #![forbid(unsafe_code)]
 
 pub mod arrival;
+mod attempts;
 pub mod broker;
 pub mod client;
 pub mod facts;
 pub mod front;
 pub mod log;
 mod packet;
+mod passage;
 pub mod plan;
 mod relay;
 pub mod settings;
