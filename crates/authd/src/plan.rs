@@ -72,6 +72,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
         control: Some(CONTROL.into()).filter(|path: &PathBuf| {
             privileges::is_root() && path.parent().is_some_and(Path::exists)
         }),
+        watch: vec![file],
         problems,
         ..Plan::default()
     })

@@ -118,7 +118,7 @@ fn answer(client: &mut Client, line: &str) -> Vec<String> {
     while many && lines[0].starts_with("+OK") && lines.last().is_some_and(|last| last != ".") {
         lines.push(client.line());
     }
-    lines.iter_mut().for_each(|line| normalise(line));
+    lines.iter_mut().for_each(normalise);
     lines
 }
 
