@@ -249,6 +249,16 @@ impl Worker {
         }
     }
 
+    /// Runs `connection` until it ends or this process has to finish: for clients that keep a
+    /// connection between their questions, and ask again on a new one when it ends.
+    pub async fn until_finishing(&self, connection: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = connection => {}
+            _ = self.finishing() => {}
+        }
+    }
+
     /// True once [`Self::finishing`] has been reached.
     pub fn is_finishing(&self) -> bool {
         self.0.finish.borrow().is_some()

@@ -81,8 +81,10 @@ fn work(worker: Worker, served: Vec<Served>) -> Result<(), WorkerError> {
             serving.spawn(async move {
                 worker
                     .serve(listener, |connection: Connection| {
-                        let server = Arc::clone(&server);
-                        async move { server.serve(connection.stream).await }
+                        let (server, worker) = (Arc::clone(&server), worker.clone());
+                        async move {
+                            worker.until_finishing(server.serve(connection.stream)).await;
+                        }
                     })
                     .await;
             });
