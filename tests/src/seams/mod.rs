@@ -6,3 +6,4 @@ mod lmtp;
 mod originals;
 mod queue;
 mod scheduler;
+mod smtpd;

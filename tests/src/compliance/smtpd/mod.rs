@@ -14,7 +14,7 @@ use case::Case;
 use peers::Peers;
 
 fn run(topic: &str) {
-    if !skip::can_run(true, &["postfix"]) {
+    if !skip::can_run(true, &["postfix", "dovecot"]) {
         return;
     }
     let path = format!("{}/src/compliance/smtpd/cases/{topic}.txt", env!("CARGO_MANIFEST_DIR"));
@@ -65,4 +65,9 @@ fn access_tables() {
 #[test]
 fn limits() {
     run("limits");
+}
+
+#[test]
+fn logins() {
+    run("auth");
 }

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use harness::certificates::Authority;
+use harness::dovecot::Dovecot;
 use harness::postfix::Postfix;
 use harness::{Daemon, Log, Scratch, ports};
 
@@ -25,7 +27,18 @@ smtpd_error_sleep_time = 0
 smtpd_client_connection_count_limit = 0
 ";
 
+/// Logins fail at once, so that a test does not wait for Dovecot's patience with guessers.
+const DOVECOT: &str = "\
+auth_failure_delay = 0
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+";
+
 pub struct Peers {
+    _dovecot: Option<Dovecot>,
     scratch: Scratch,
     postfix: Postfix,
     ours: Daemon,
@@ -35,7 +48,26 @@ pub struct Peers {
 impl Peers {
     pub fn start(cases: &[Case]) -> Self {
         let scratch = Scratch::new();
-        let mut postfix = Postfix::lay(&scratch, MAIN);
+        let mut dovecot = Dovecot::lay(&scratch, &[("bob", "secret")], DOVECOT);
+        let identity =
+            Authority::new(&scratch.directory("ca")).issue("mail", &["mail.example.com"]);
+        let main = format!(
+            "{MAIN}smtpd_sasl_type = dovecot\nsmtpd_sasl_path = {}\nsmtpd_tls_cert_file = {}\n\
+             smtpd_tls_key_file = {}\n",
+            dovecot.socket("auth-client").display(),
+            identity.chain.display(),
+            identity.key.display()
+        );
+        let mut postfix = Postfix::lay(&scratch, &main);
+        let logins = |case: &Case| {
+            case.settings
+                .iter()
+                .any(|(name, value)| name == "smtpd_sasl_auth_enable" && value == "yes")
+        };
+        let dovecot = cases.iter().any(logins).then(|| {
+            dovecot.start();
+            dovecot
+        });
         let mut ports = Vec::new();
         let mut master = String::new();
         for (number, case) in cases.iter().enumerate() {
@@ -50,7 +82,7 @@ impl Peers {
         postfix.start();
         let config = scratch.join("ours");
         let ours = Daemon::start("smtpd", &scratch.join("run"), &["-c", config.to_str().unwrap()]);
-        Self { scratch, postfix, ours, ports }
+        Self { _dovecot: dovecot, scratch, postfix, ours, ports }
     }
 
     /// How the two differ in a case, if they do.
