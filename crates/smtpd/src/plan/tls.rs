@@ -66,6 +66,18 @@ fn policy(view: &View<'_>, problems: &mut Problems) -> Policy {
             (Version::Tls12, None)
         }
     };
+    // Every suite there is here is of the highest grade, so only the grade without encryption is wrong.
+    let grade = if mandatory {
+        view.get(postfix::SMTPD_TLS_MANDATORY_CIPHERS, problems)
+    } else {
+        view.get(postfix::SMTPD_TLS_CIPHERS, problems)
+    };
+    if grade == "null" {
+        let place = view.place(postfix::SMTPD_TLS_CIPHERS);
+        problems
+            .error(place, "smtpd_tls_ciphers: null asks for TLS without encryption")
+            .instead("write medium or high");
+    }
     let mut exclude = view.get(postfix::SMTPD_TLS_EXCLUDE_CIPHERS, problems);
     if mandatory {
         exclude.extend(view.get(postfix::SMTPD_TLS_MANDATORY_EXCLUDE_CIPHERS, problems));
