@@ -25,15 +25,17 @@ impl Mailbox {
     /// [`StoreError::OverQuota`], [`StoreError::TooManyKeywords`], [`StoreError::Locked`], or the
     /// system's error: then nothing was copied.
     pub fn copy(&mut self, uids: &[Uid], target: &mut Self) -> Result<Vec<(Uid, Uid)>, StoreError> {
-        let (mut physical, mut wire) = (0, 0);
-        for &uid in uids {
-            match self.physical_size(uid).and_then(|size| Ok((size, self.wire_size(uid)?))) {
-                Ok(sizes) => (physical, wire) = (physical + sizes.0, wire + sizes.1),
-                Err(StoreError::Expunged(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let (physical, wire) = self.sizes(uids)?;
         self.store.check_quota(physical, wire, Grace::None)?;
+        self.copy_unchecked(uids, target, physical)
+    }
+
+    fn copy_unchecked(
+        &mut self,
+        uids: &[Uid],
+        target: &mut Self,
+        physical: u64,
+    ) -> Result<Vec<(Uid, Uid)>, StoreError> {
         let pairs = target.changing(|target, lock| {
             let mut made = Vec::new();
             let mut pairs = Vec::new();
@@ -60,7 +62,21 @@ impl Mailbox {
         Ok(pairs)
     }
 
-    /// Copies messages and then removes those that were copied (RFC 6851).
+    /// As stored and on the wire, all together.
+    fn sizes(&mut self, uids: &[Uid]) -> Result<(u64, u64), StoreError> {
+        let (mut physical, mut wire) = (0, 0);
+        for &uid in uids {
+            match self.physical_size(uid).and_then(|size| Ok((size, self.wire_size(uid)?))) {
+                Ok(sizes) => (physical, wire) = (physical + sizes.0, wire + sizes.1),
+                Err(StoreError::Expunged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((physical, wire))
+    }
+
+    /// Copies messages and then removes those that were copied (RFC 6851). What a full quota holds
+    /// may still be moved, else nobody could ever move mail into Trash.
     ///
     /// # Errors
     ///
@@ -70,7 +86,11 @@ impl Mailbox {
         uids: &[Uid],
         target: &mut Self,
     ) -> Result<Vec<(Uid, Uid)>, StoreError> {
-        let pairs = self.copy(uids, target)?;
+        let (physical, wire) = self.sizes(uids)?;
+        if self.store.location() != target.store.location() {
+            target.store.check_quota(physical, wire, Grace::None)?;
+        }
+        let pairs = self.copy_unchecked(uids, target, physical)?;
         let copied: Vec<Uid> = pairs.iter().map(|(from, _)| *from).collect();
         self.remove(&copied)?;
         Ok(pairs)

@@ -50,9 +50,12 @@ impl DotLock {
         let mut pause = Duration::from_millis(1);
         loop {
             match inherited.create_file(&path) {
-                Ok(mut file) => {
-                    write!(file, "{}:{host}", process::id()).at("write", &path)?;
-                    return Ok(Self { path, file, touched: Instant::now() });
+                Ok(file) => {
+                    // Held from here on: dropped, it is removed, also when a full disk takes no text.
+                    let mut lock = Self { path, file, touched: Instant::now() };
+                    let written = write!(lock.file, "{}:{host}", process::id());
+                    written.at("write", &lock.path)?;
+                    return Ok(lock);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     if override_stale(&path, protected, host).at("rename", &path)? {

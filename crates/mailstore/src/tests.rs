@@ -328,8 +328,14 @@ fn quota_is_kept_in_maildirsize() {
     incoming.write(&[b'x'; 60]).unwrap();
     let refused = home.store.deliver("INBOX", incoming.finish().unwrap(), &Attributes::default());
     assert!(matches!(refused, Err(StoreError::OverQuota)));
-    home.inbox().remove(&[uid(1)]).unwrap();
+    // A copy is too much, a move is not.
+    home.store.create("Trash").unwrap();
+    let mut inbox = home.inbox();
+    let mut trash = home.store.open("Trash", Access::Select).unwrap();
+    assert!(matches!(inbox.copy(&[uid(1)], &mut trash), Err(StoreError::OverQuota)));
+    assert_eq!(inbox.r#move(&[uid(1)], &mut trash).unwrap(), [(uid(1), uid(1))]);
+    trash.remove(&[uid(1)]).unwrap();
     let text = fs::read_to_string(home.root().join("maildirsize")).unwrap();
-    assert_eq!(text, "100S\n0 0\n60 1\n-60 -1\n");
+    assert_eq!(text, "100S\n0 0\n60 1\n60 1\n-60 -1\n-60 -1\n");
     assert_eq!(home.store.quota_usage().unwrap().unwrap().octets, 0);
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 mod config;
+mod full_disk;
 pub(crate) mod imap;
 mod maildir;
 mod mime;
