@@ -407,3 +407,102 @@ async fn blocking<T: Send + 'static>(
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::postfix::{Dsn, Recipient};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn server(root: &std::path::Path) -> Arc<Server> {
+        let host = notice::Host {
+            myhostname: "mail.example.com".into(),
+            myorigin: "example.com".into(),
+            mail_name: "Postfix".into(),
+            delay_warning_time: Duration::ZERO,
+            maximal_queue_lifetime: Duration::ZERO,
+        };
+        let settings = Settings {
+            host,
+            double_bounce_sender: "double-bounce".into(),
+            notify: Vec::new(),
+            bounce_notice_recipient: "postmaster".into(),
+            double_bounce_recipient: "postmaster".into(),
+            delay_notice_recipient: "postmaster".into(),
+            bounce_size_limit: 50_000,
+            old_style_logs: true,
+            filtered: false,
+            cleanup: root.join("public/cleanup"),
+            timeout: Duration::from_secs(5),
+            defer_service: "defer".into(),
+            trace_service: "trace".into(),
+        };
+        Arc::new(Server {
+            kind: LogKind::Bounce,
+            settings,
+            queue: QueueDirectory::new(root),
+            dialect: Dialect::default(),
+            log: Log::new("postfix", "bounce"),
+        })
+    }
+
+    async fn status(server: &Arc<Server>, input: &[u8]) -> Vec<u8> {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        near.write_all(input).await.unwrap();
+        near.shutdown().await.unwrap();
+        Arc::clone(server).serve(far).await;
+        let mut answer = Vec::new();
+        near.read_to_end(&mut answer).await.unwrap();
+        let greeting = greeting(Dialect::default(), protocols::BOUNCE);
+        answer.strip_prefix(greeting.as_slice()).unwrap().to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_report_is_on_disk_and_a_notice_that_cannot_be_posted_keeps_it() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("bounce")).unwrap();
+        let server = server(root.path());
+        let queue_id = QueueId::parse("640A99A4A51").unwrap();
+        let recipient = Recipient { address: "x@y.example".into(), ..Recipient::default() };
+        let dsn = Dsn::local("5.1.1", "failed", "no such user\nContent-Type: text/html");
+        let append = BounceRequest::Append { flags: 0, queue_id: queue_id.clone(), recipient, dsn };
+        let append = append.encode(Dialect::default());
+        assert_eq!(status(&server, &append).await, status_reply(0));
+        let log = root.path().join("bounce/640A99A4A51");
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert!(text.contains("reason=no such user?Content-Type: text/html\n"), "{text}");
+        let notice = |sender: &str| Notice {
+            flags: 0,
+            queue_name: "active".into(),
+            queue_id: queue_id.clone(),
+            encoding: String::new(),
+            sendopts: 0,
+            sender: sender.into(),
+            envelope_id: String::new(),
+            ret: 0,
+        };
+        // No cleanup is there: the sender has not been told, so the log stays.
+        let flush = BounceRequest::Flush(notice("a@b.example")).encode(Dialect::default());
+        assert_eq!(status(&server, &flush).await, status_reply(-1));
+        assert!(log.exists());
+        // A bounce that bounces ends here.
+        let double = notice("double-bounce@mail.example.com");
+        let flush = BounceRequest::Flush(double).encode(Dialect::default());
+        assert_eq!(status(&server, &flush).await, status_reply(0));
+        assert!(!log.exists());
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let server = server(root.path());
+        for input in [
+            &b"nrequest\x009\0\0"[..],
+            b"nrequest\x000\0flags\x000\0queue_id\0../../etc/passwd\0\0",
+            b"hello\0world\0\0",
+        ] {
+            assert_eq!(status(&server, input).await, status_reply(-1));
+        }
+        assert_eq!(status(&server, &[b'x'; 300_000]).await, b"");
+    }
+}

@@ -185,3 +185,63 @@ fn class_flag(class: Class) -> u32 {
         Class::Default => flags::CLASS_DEFAULT,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::files::Memory;
+    use config::postfix::Host;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn server() -> Server<Set> {
+        let files = Memory::with([
+            ("/p/main.cf", "mydomain = example.com\nmydestination = hash:/nowhere\n"),
+            ("/p/master.cf", ""),
+        ]);
+        let mut problems = config::Problems::default();
+        let host = Host::read(&files, "/p".as_ref(), &mut problems);
+        let settings = routing::Settings::read(&host.main(), &files, &mut problems);
+        let mut tables = Set::default();
+        let opened = tables.open(&settings.tables_to_resolve());
+        assert!(opened.iter().any(|problem| problem.unusable));
+        Server {
+            routing: Routing { settings, tables },
+            dialect: Dialect::default(),
+            timeout: Duration::from_secs(5),
+            log: Log::new("postfix", "trivial-rewrite"),
+        }
+    }
+
+    async fn says(input: &[u8]) -> Vec<u8> {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        near.write_all(input).await.unwrap();
+        near.shutdown().await.unwrap();
+        server().serve(far).await;
+        let mut answer = Vec::new();
+        near.read_to_end(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn nonsense_ends_its_connection_and_nothing_else() {
+        let greeting = b"protocol\0trivial_rewrite_protocol\0\0";
+        for input in [
+            &b"GET / HTTP/1.0\r\n\r\n"[..],
+            b"request\0",
+            b"request\0delete\0\0",
+            b"request\0rewrite\0rule\0sideways\0address\0x\0\0",
+            b"request\0rewrite\0address\0x\0rule\0local\0\0",
+            b"\0\0\0\0",
+            &[b'a'; 300_000],
+        ] {
+            assert_eq!(says(input).await, greeting, "{:?}", &input[..input.len().min(40)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_table_that_cannot_be_asked_is_told_and_bounces_nothing() {
+        let answer = says(b"request\0resolve\0sender\0\0address\0a@b.example\0\0").await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.ends_with("recipient\0a@b.example\0flags\08\0\0"), "{answer:?}");
+    }
+}
