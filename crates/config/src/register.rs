@@ -21,7 +21,7 @@ pub enum Mark {
 
 /// The reasons for which a setting may be called harmless.
 pub const HARMLESS: &[&str] =
-    &["installation", "processes", "debugging", "libraries", "obsolete", "indexes", "display"];
+    &["installation", "processes", "debugging", "libraries", "obsolete", "indexes", "commands"];
 
 /// What to do when a file sets an unsupported setting to something else than its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

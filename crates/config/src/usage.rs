@@ -32,28 +32,60 @@ pub fn constant_name(setting: &str) -> String {
     }
 }
 
-/// The settings marked as obeyed whose constant no source uses, as `postfix myhostname`.
+/// The settings marked as obeyed that no source reads, as `postfix myhostname`.
 ///
-/// `sources` are the texts of all Rust files but the tests of this crate; a file counts for a product when it
-/// names the product's module (`postfix::`, or `names::` inside this crate).
+/// `sources` are the texts of all Rust files. A file speaks of a product when it names its module (`postfix::`) or says
+/// `Read: postfix` in its header. There a setting is read by its constant, or by its quoted name.
 pub fn unread<'s>(sources: impl IntoIterator<Item = &'s str>) -> Vec<String> {
-    let mut used: [BTreeSet<String>; PRODUCTS.len()] = Default::default();
-    for source in sources {
-        let words = || source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        for (product, used) in PRODUCTS.iter().zip(&mut used) {
-            let inside = source.contains(&format!("//! Read: {}", product.module));
-            if inside || source.contains(&format!("{}::", product.module)) {
-                used.extend(words().filter(|word| is_constant(word)).map(str::to_owned));
+    let sources: Vec<&str> = sources.into_iter().collect();
+    let mut unread = Vec::new();
+    for product in PRODUCTS {
+        let speaks = |source: &&&str| {
+            source.contains(&format!("//! Read: {}", product.module))
+                || source.contains(&format!("{}::", product.module))
+        };
+        let mut used: BTreeSet<&str> = BTreeSet::new();
+        for source in sources.iter().filter(speaks) {
+            used.extend(
+                source
+                    .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .filter(|word| is_constant(word)),
+            );
+            used.extend(source.split('"'));
+        }
+        let direct: Vec<&Fact> =
+            obeyed(product.facts).filter(|fact| is_used(fact, &used)).collect();
+        for fact in obeyed(product.facts) {
+            if !direct.iter().any(|known| known.name == fact.name)
+                && !direct.iter().any(|known| reaches(known, fact))
+            {
+                unread.push(format!("{} {}", product.module, fact.name));
             }
         }
     }
-    let mut unread = Vec::new();
-    for (product, used) in PRODUCTS.iter().zip(&used) {
-        for fact in obeyed(product.facts).filter(|fact| !used.contains(&constant_name(fact.name))) {
-            unread.push(format!("{} {}", product.module, fact.name));
-        }
-    }
     unread
+}
+
+fn is_used(fact: &Fact, used: &BTreeSet<&str>) -> bool {
+    let quoted = fact
+        .name
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches(|c: char| c.is_ascii_digit());
+    used.contains(constant_name(fact.name).as_str()) || used.contains(quoted)
+}
+
+/// Whether reading `known` reads `other` too: its default names it, or `other` is the setting of one transport.
+fn reaches(known: &Fact, other: &Fact) -> bool {
+    let of_all = known.name.strip_prefix("default_").unwrap_or(known.name);
+    let of_transport = other
+        .name
+        .strip_suffix(of_all)
+        .is_some_and(|transport| transport.len() > 1 && transport.ends_with('_'));
+    let in_default = known.default.contains(&format!("${}", other.name))
+        || known.default.contains(&format!("${{{}", other.name));
+    of_transport && known.name.starts_with("default_") || in_default
 }
 
 /// The settings marked as obeyed that name no test, or one that is not among `tests`.

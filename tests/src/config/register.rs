@@ -36,7 +36,6 @@ fn every_row_is_explained() {
 }
 
 #[test]
-#[ignore = "gap: some daemons do not read all their settings yet"]
 fn every_obeyed_setting_is_read_by_code() {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(root().join("crates")).unwrap().flatten() {

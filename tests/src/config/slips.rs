@@ -83,6 +83,43 @@ fn each_misspelt_setting_of_main_cf_is_reported_at_its_line() {
     }
 }
 
+/// A sample holds no line that we do not obey.
+#[test]
+fn every_line_of_a_sample_is_obeyed() {
+    for name in harness::site::SAMPLES {
+        let directory = sample(name).join("postfix");
+        let files = Memory::with([
+            ("/p/main.cf", text(&directory.join("main.cf"))),
+            ("/p/master.cf", text(&directory.join("master.cf"))),
+            ("/d", text(&sample(name).join("dovecot/dovecot.conf"))),
+        ]);
+        let mut problems = Problems::default();
+        let host = postfix::Host::read(&files, "/p".as_ref(), &mut problems);
+        let commands: Vec<&str> = host.services().map(|service| service.command.as_str()).collect();
+        host.report_unsupported(&commands, &mut problems);
+        let dovecot = dovecot::Config::read(&files, "/d".as_ref(), &mut problems);
+        let programs = [
+            "auth",
+            "login",
+            "imap-login",
+            "imap",
+            "pop3-login",
+            "pop3",
+            "lmtp",
+            "mail",
+            "ssl",
+            "master",
+        ];
+        dovecot.report_unsupported(&programs, &mut problems);
+        let told: Vec<String> = problems
+            .iter()
+            .map(ToString::to_string)
+            .filter(|line| !line.contains("ssl_protocols is obsolete"))
+            .collect();
+        assert_eq!(told, Vec::<String>::new(), "{name}");
+    }
+}
+
 #[test]
 fn each_misspelt_override_of_master_cf_is_reported_at_its_line() {
     for name in harness::site::SAMPLES {

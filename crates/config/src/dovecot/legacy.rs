@@ -1,4 +1,6 @@
 //! Old names that Dovecot 2.3 still reads, translated as it does, each told with what to write today.
+//!
+//! Read: dovecot, for all that daemons read.
 
 use super::tree::{Section, Value};
 use crate::Problems;

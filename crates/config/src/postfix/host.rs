@@ -1,4 +1,6 @@
 //! A Postfix host: main.cf, master.cf and what they take from the machine.
+//!
+//! Read: postfix, for all that daemons read.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

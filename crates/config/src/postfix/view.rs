@@ -1,4 +1,6 @@
 //! Settings as one service sees them.
+//!
+//! Read: postfix, for all that daemons read.
 
 use super::expand::{self, ExpandError, Names};
 use super::host::Host;
