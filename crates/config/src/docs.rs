@@ -68,3 +68,22 @@ fn mark(fact: &Fact) -> &'static str {
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `docs/settings.md` is what the register says today; `THEORIS_BLESS=1` writes it.
+    #[test]
+    fn the_page_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+        if std::env::var_os("THEORIS_BLESS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == page(),
+            "docs/settings.md is old: THEORIS_BLESS=1 cargo test -p config docs"
+        );
+    }
+}

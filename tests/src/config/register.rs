@@ -1,8 +1,8 @@
-//! The register tells the truth: what it calls obeyed is read by code.
+//! The register tells the truth: what it calls obeyed is read by code, and the tests that it names exist.
 
 use std::path::{Path, PathBuf};
 
-use ::config::{docs, usage};
+use ::config::usage;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -19,22 +19,6 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// `docs/settings.md` is what the register says today; `THEORIS_BLESS=1` writes it.
-#[test]
-fn the_page_of_settings_is_up_to_date() {
-    let path = root().join("docs/settings.md");
-    if std::env::var_os("THEORIS_BLESS").is_some() {
-        std::fs::write(&path, docs::page()).unwrap();
-    }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == docs::page(), "docs/settings.md is old: run this test with THEORIS_BLESS=1");
-}
-
-#[test]
-fn every_row_is_explained() {
-    assert_eq!(usage::unexplained(), Vec::<String>::new());
-}
-
 #[test]
 fn every_obeyed_setting_is_read_by_code() {
     let mut files = Vec::new();
@@ -45,4 +29,26 @@ fn every_obeyed_setting_is_read_by_code() {
         files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let unread = usage::unread(sources.iter().map(String::as_str));
     assert_eq!(unread, Vec::<String>::new(), "mark these unsupported, or read them");
+}
+
+/// `smtpd::session::tests::name`, or `compliance::smtpd::name` for the tests that cross daemons.
+#[test]
+fn every_test_that_the_register_names_exists() {
+    let mut missing = Vec::new();
+    for product in usage::PRODUCTS {
+        for fact in product.facts.iter().filter(|fact| !fact.test.is_empty()) {
+            let (first, _) = fact.test.split_once("::").unwrap_or((fact.test, ""));
+            let own = root().join("crates").join(first.replace('_', "-")).join("src");
+            let directory = if own.is_dir() { own } else { root().join("tests/src") };
+            let mut files = Vec::new();
+            rust_files(&directory, &mut files);
+            let name = fact.test.rsplit("::").next().unwrap_or_default();
+            let declared = format!("fn {name}(");
+            if !files.iter().any(|path| std::fs::read_to_string(path).unwrap().contains(&declared))
+            {
+                missing.push(format!("{} {}: {}", product.module, fact.name, fact.test));
+            }
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
 }
