@@ -124,13 +124,19 @@ impl Client {
     /// Reads a line without its ending; empty at the end of the connection.
     #[track_caller]
     pub fn line(&mut self) -> String {
+        self.next_line().unwrap_or_default()
+    }
+
+    /// Reads a line without its ending; nothing at the end of the connection.
+    #[track_caller]
+    pub fn next_line(&mut self) -> Option<String> {
         let mut line = Vec::new();
         if let Err(error) = self.stream.read_until(b'\n', &mut line) {
             panic!("no line: {error}; so far:\n{}", self.transcript);
         }
         let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
         self.transcript.push_str(&format!("S: {text}\n"));
-        text
+        (!line.is_empty()).then_some(text)
     }
 
     /// Reads exactly `length` bytes.
@@ -174,8 +180,8 @@ impl Client {
         self.send(&format!("{tag} {command}"));
         let mut lines = Vec::new();
         loop {
-            let line = self.line();
-            let last = line.starts_with(&format!("{tag} ")) || line.is_empty();
+            let Some(line) = self.next_line() else { return lines };
+            let last = line.starts_with(&format!("{tag} "));
             lines.push(line);
             if last {
                 return lines;

@@ -176,8 +176,6 @@ impl Site {
         let mut more = vec![
             ("queue_directory", format!("{shown}/var/spool/postfix")),
             ("data_directory", format!("{shown}/var/lib/postfix")),
-            ("maillog_file", format!("{shown}/maillog")),
-            ("maillog_file_prefixes", format!("{shown}")),
         ];
         if let Some(user) = nix::unistd::User::from_uid(nix::unistd::getuid())
             .unwrap()
