@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![cfg(test)]
 
+mod clients;
 mod compliance;
 mod config;
 mod crash;

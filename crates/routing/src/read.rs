@@ -164,6 +164,7 @@ fn known(view: &View<'_>, problems: &mut Problems) -> KnownRecipients {
     let code = |value: i64| u16::try_from(value).unwrap_or(550);
     KnownRecipients {
         local: Maps::of(&view.get(postfix::LOCAL_RECIPIENT_MAPS, problems)),
+        aliases: Maps::of(&view.get(postfix::ALIAS_MAPS, problems)),
         virtual_mailbox: Maps::of(&view.get(postfix::VIRTUAL_MAILBOX_MAPS, problems)),
         relay: Maps::of(&view.get(postfix::RELAY_RECIPIENT_MAPS, problems)),
         show_table_name: view.get(postfix::SHOW_USER_UNKNOWN_TABLE_NAME, problems),

@@ -90,6 +90,8 @@ impl Default for ExpansionLimits {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct KnownRecipients {
     pub local: Maps,
+    /// `alias_maps`: where `local` names the same files, they have alias(5) syntax.
+    pub aliases: Maps,
     pub virtual_mailbox: Maps,
     pub relay: Maps,
     /// Whether the peer hears which table did not hold it (`show_user_unknown_table_name`).

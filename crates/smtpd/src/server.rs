@@ -128,6 +128,7 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
     let mut tables = tables::Set::default();
     let mut problems = Vec::new();
     for service in &settings.services {
+        problems.extend(tables.open_aliases(&service.policy.tables.aliases));
         problems.extend(tables.open(&service.tables()));
     }
     for problem in &problems {

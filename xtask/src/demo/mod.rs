@@ -82,7 +82,6 @@ pub fn run(words: &[&str]) -> Done {
 
 /// Starts the daemons, sends a message through them and shows what became of it.
 fn perform(samples: &Path, state: &Path, options: &Options) -> Done {
-    let end = stop_on_signals()?;
     let (sample, cast) =
         if options.pam { ("vps", journey::VPS) } else { ("guide", journey::GUIDE) };
     println!("laying out etc/{sample} below {}", state.display());
@@ -103,6 +102,8 @@ fn perform(samples: &Path, state: &Path, options: &Options) -> Done {
         "\nOK: submitted with STARTTLS and AUTH, queued, delivered to a Maildir, read by IMAP and POP3."
     );
     if !options.once {
+        // Only now: a blocked signal would stay blocked in every process started later.
+        let end = stop_on_signals()?;
         settings(&site, &cast);
         while !end.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(100));

@@ -80,7 +80,9 @@ impl Service {
     fn new(served: Served) -> Result<Self, WorkerError> {
         let settings: Settings = served.settings()?;
         let mut tables = Set::new(Arc::new(SystemUsers));
-        for problem in tables.open(&settings.tables()) {
+        let mut problems = tables.open_aliases(&settings.routing.known.aliases);
+        problems.extend(tables.open(&settings.tables()));
+        for problem in problems {
             tracing::warn!(target: "mail", "warning: {problem}");
         }
         let tables = Arc::new(tables);

@@ -52,6 +52,7 @@ pub(super) fn read(host: &Host, view: &View<'_>, problems: &mut Problems) -> Pol
         own_addresses: routing.own_addresses,
         tables: RecipientTables {
             local: known.local,
+            aliases: known.aliases,
             virtual_mailbox: known.virtual_mailbox,
             relay: known.relay,
             virtual_alias: maps.virtual_alias,

@@ -97,6 +97,8 @@ impl Default for RejectCodes {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RecipientTables {
     pub local: Maps,
+    /// `alias_maps`: where `local` names the same files, they have alias(5) syntax.
+    pub aliases: Maps,
     pub virtual_mailbox: Maps,
     pub relay: Maps,
     pub virtual_alias: Maps,
