@@ -88,7 +88,9 @@ fn listeners(service: &Service, settings: &mut Settings, problems: &mut Problems
             continue;
         };
         let Some(kind) = config::kind_of(&listener.name, at, problems) else { continue };
-        let owner = owner(user, group, at, problems);
+        // Dovecot's mail processes ask as root before they become the user; our broker never is root.
+        let ours = kind == Kind::Master && user.is_empty() && *mode == 0o600;
+        let owner = owner(if ours { &service.user } else { user }, group, at, problems);
         let (uid, gid) = (owner.uid.unwrap_or(0), owner.gid.unwrap_or(0));
         let userdb = matches!(kind, Kind::Userdb | Kind::Master);
         settings.listeners.push(Listener {
