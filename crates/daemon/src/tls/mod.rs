@@ -59,7 +59,7 @@ pub struct Policy {
     pub min: Version,
     /// `None`: no upper limit.
     pub max: Option<Version>,
-    /// TLS 1.2 suites by OpenSSL's names, in order of preference (see [`ciphers`]); empty: all.
+    /// TLS 1.2 suites by OpenSSL's names, in order of preference (see [`ciphers()`]); empty: all.
     pub suites: Vec<String>,
     /// Our order decides, not the client's.
     pub prefer_server_order: bool,
