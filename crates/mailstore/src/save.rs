@@ -241,7 +241,9 @@ impl Mailbox {
         attributes: &Attributes,
         lock: &mut DotLock,
     ) -> Result<Option<Uid>, StoreError> {
-        self.uids.look()?;
+        if !self.uids.look_at_end()? {
+            self.uids.look()?;
+        }
         let list = &self.uids.list;
         if list.is_damaged() || list.header.uid_validity.is_none() {
             // Only a whole look can mend the list; it may fail where a delivery need not.

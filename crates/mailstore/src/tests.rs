@@ -339,3 +339,23 @@ fn quota_is_kept_in_maildirsize() {
     assert_eq!(text, "100S\n0 0\n60 1\n60 1\n-60 -1\n-60 -1\n");
     assert_eq!(home.store.quota_usage().unwrap().unwrap().octets, 0);
 }
+
+#[test]
+fn a_delivery_into_a_large_mailbox_reads_only_the_end_of_its_list() {
+    let home = Home::new();
+    home.deliver("a\n");
+    let mut text = home.uidlist();
+    for number in 2..3000 {
+        text.push_str(&format!("{number} :1700000000.M{number}P1.host,S=100,W=110\n"));
+    }
+    let path = home.root().join("dovecot-uidlist");
+    fs::write(&path, &text).unwrap();
+    assert_eq!(home.deliver("b\n"), Some(uid(3000)));
+    assert!(home.uidlist().starts_with(&text));
+    assert_eq!(home.uidlist().lines().count(), text.lines().count() + 1);
+    // Half a line at its end: the whole list is read and mended, and nothing known is lost.
+    fs::write(&path, format!("{text}3000 :17")).unwrap();
+    assert!(home.deliver("c\n").unwrap() > uid(3000));
+    assert_eq!(uids(&home.inbox())[0], 1);
+    assert_eq!(home.inbox().messages().len(), 3);
+}

@@ -13,6 +13,8 @@ use crate::uidlist::{Record, UidList};
 
 /// About eight million messages.
 const LARGEST: u64 = 1 << 30;
+/// How much of the end an append looks at.
+const END: u64 = 32 * 1024;
 
 /// The list as it was last read, and which version of the file that was.
 #[derive(Debug)]
@@ -85,6 +87,40 @@ impl UidListFile {
         self.lines = self.list.records().len();
         self.read = Some(stamp);
         Ok(Look::Replaced)
+    }
+
+    /// Reads of a long file only what an append needs: the header and the last lines, which name
+    /// the highest UID. `false` if they do not tell enough; then a whole look is needed. What has been
+    /// read this way may be appended to, never rewritten.
+    pub(crate) fn look_at_end(&mut self) -> Result<bool, StoreError> {
+        let path = &self.path;
+        let Some(mut file) = present(open_regular(path)).at("open", path)? else {
+            return Ok(false);
+        };
+        let stamp = Stamp::of(&file.metadata().at("stat", path)?);
+        if stamp.size <= 2 * END {
+            return Ok(false);
+        }
+        let mut header = vec![0; 4096];
+        file.read_exact(&mut header).at("read", path)?;
+        let Some(header_end) = header.iter().position(|&octet| octet == b'\n') else {
+            return Ok(false);
+        };
+        header.truncate(header_end + 1);
+        file.seek(SeekFrom::Start(stamp.size - END)).at("seek", path)?;
+        let mut tail = Vec::new();
+        file.take(END).read_to_end(&mut tail).at("read", path)?;
+        let Some(first_line) = tail.iter().position(|&octet| octet == b'\n') else {
+            return Ok(false);
+        };
+        header.extend_from_slice(&tail[first_line + 1..]);
+        let list = UidList::parse(&header);
+        if list.is_damaged() || list.records().is_empty() || !header.ends_with(b"\n") {
+            return Ok(false);
+        }
+        self.list = list;
+        self.read = Some(stamp);
+        Ok(true)
     }
 
     fn read_tail(&mut self, read: Stamp) -> Result<Look, StoreError> {
