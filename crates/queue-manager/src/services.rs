@@ -15,3 +15,101 @@ pub const TAKEOVERS: &[Takeover] = &[
     error::ERROR,
     error::DISCARD,
 ];
+
+#[cfg(test)]
+mod tests {
+    use config::Problems;
+    use config::files::Memory;
+    use config::postfix::{Host, ServiceType};
+    use queue::QueueDirectory;
+
+    use crate::plan::{Asked, Shared, Takeover};
+    use crate::{bounce, error, flush, rewrite};
+
+    /// The settings of a takeover's service under these lines of main.cf.
+    fn read(takeover: &Takeover, line: &str) -> String {
+        let main = format!("relay_domains = z\n{line}\n");
+        let master = format!("x unix - - n - - {}\n", takeover.command);
+        let files = Memory::with([("/p/main.cf", main), ("/p/master.cf", master)]);
+        let mut problems = Problems::default();
+        let host = Host::read(&files, "/p".as_ref(), &mut problems);
+        let service = host.service("x", ServiceType::Unix).unwrap();
+        let shared = Shared {
+            queue: QueueDirectory::new("/q"),
+            mail_version: "3.7.11".into(),
+            myhostname: "mail.example.com".into(),
+            syslog_name: "postfix".into(),
+            owner: "postfix".into(),
+        };
+        let asked = Asked {
+            host: &host,
+            service,
+            view: host.view(service),
+            files: &files,
+            shared: &shared,
+        };
+        let settings = (takeover.settings)(&asked, &mut problems);
+        assert!(!problems.has_errors(), "{problems:?}");
+        settings.to_string()
+    }
+
+    fn each_changes(takeover: &Takeover, lines: &[&str]) {
+        let plain = read(takeover, "");
+        for line in lines {
+            assert!(read(takeover, line) != plain, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_setting_of_bounce_is_read() {
+        let lines = [
+            "myhostname = x.y",
+            "myorigin = x",
+            "mail_name = x",
+            "delay_warning_time = 7h",
+            "maximal_queue_lifetime = 7d",
+            "double_bounce_sender = x",
+            "notify_classes = bounce",
+            "bounce_notice_recipient = x",
+            "2bounce_notice_recipient = x",
+            "delay_notice_recipient = x",
+            "bounce_size_limit = 7",
+            "backwards_bounce_logfile_compatibility = no",
+            "internal_mail_filter_classes = bounce",
+            "cleanup_service_name = x",
+            "ipc_timeout = 7s",
+            "defer_service_name = x",
+            "trace_service_name = x",
+        ];
+        each_changes(&bounce::TAKEOVER, &lines);
+    }
+
+    #[test]
+    fn every_setting_of_flush_and_the_small_agents_is_read() {
+        let lines = [
+            "fast_flush_domains = y",
+            "parent_domain_matches_subdomains = x",
+            "fast_flush_refresh_time = 7h",
+            "queue_service_name = x",
+        ];
+        each_changes(&flush::TAKEOVER, &lines);
+        let lines = ["soft_bounce = yes", "flush_service_name = x", "bounce_service_name = x"];
+        each_changes(&error::ERROR, &lines);
+        each_changes(&rewrite::TAKEOVER, &["ipc_timeout = 7s", "transport_maps = static:x:"]);
+    }
+
+    #[test]
+    fn a_table_of_an_unknown_type_is_a_problem_at_its_place() {
+        let main = "mydomain = a.b\ntransport_maps = nope:/x\n";
+        let files = Memory::with([
+            ("/p/main.cf", main),
+            ("/p/master.cf", "rewrite unix - - n - - trivial-rewrite\n"),
+        ]);
+        let mut problems = Problems::default();
+        let host = Host::read(&files, "/p".as_ref(), &mut problems);
+        let tables = host.main().get(config::postfix::TRANSPORT_MAPS, &mut problems);
+        rewrite::check(&mut tables::Set::default(), &tables, &mut problems);
+        let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["/p/main.cf:2: nope:/x: unsupported dictionary type: nope"]);
+    }
+}

@@ -245,4 +245,79 @@ mod tests {
         assert_eq!(own.holds(&tables, "more.example.com").await, Ok(true));
         assert_eq!(own.holds(&tables, "other.example.com").await, Ok(false));
     }
+
+    fn read(line: &str) -> String {
+        let files = Memory::with([("/p/main.cf", line), ("/p/master.cf", "")]);
+        let mut problems = Problems::default();
+        let host = Host::read(&files, "/p".as_ref(), &mut problems);
+        let settings = Settings::read(&host.main(), &files, &mut problems);
+        assert!(!problems.has_errors(), "{problems:?}");
+        format!("{settings:?}")
+    }
+
+    #[test]
+    fn every_setting_changes_what_is_decided() {
+        let plain = read("");
+        for line in [
+            "myhostname = h.x",
+            "mydomain = d.x",
+            "myorigin = o.x",
+            "remote_header_rewrite_domain = r.x",
+            "append_at_myorigin = no",
+            "append_dot_mydomain = no",
+            "swap_bangpath = no",
+            "allow_percent_hack = no",
+            "recipient_delimiter = -",
+            "empty_address_recipient = nobody",
+            "resolve_dequoted_address = no",
+            "resolve_null_domain = yes",
+            "inet_interfaces = 192.0.2.1",
+            "proxy_interfaces = 192.0.2.2",
+            "parent_domain_matches_subdomains = transport_maps",
+            "mydestination = x",
+            "virtual_alias_domains = x",
+            "virtual_mailbox_domains = x",
+            "relay_domains = x",
+            "local_transport = x:",
+            "virtual_transport = x",
+            "relay_transport = x",
+            "default_transport = x",
+            "relayhost = x",
+            "transport_maps = hash:/x",
+            "sender_dependent_default_transport_maps = hash:/x",
+            "sender_dependent_relayhost_maps = hash:/x",
+            "empty_address_default_transport_maps_lookup_key = x",
+            "empty_address_relayhost_maps_lookup_key = x",
+            "propagate_unmatched_extensions = canonical",
+            "canonical_maps = hash:/x",
+            "sender_canonical_maps = hash:/x",
+            "recipient_canonical_maps = hash:/x",
+            "virtual_alias_maps = hash:/x",
+            "relocated_maps = hash:/x",
+            "virtual_alias_expansion_limit = 7",
+            "virtual_alias_recursion_limit = 7",
+            "virtual_alias_address_length_limit = 7",
+            "masquerade_domains = x",
+            "masquerade_exceptions = x",
+            "local_recipient_maps = hash:/x",
+            "virtual_mailbox_maps = hash:/x",
+            "relay_recipient_maps = hash:/x",
+            "show_user_unknown_table_name = no",
+            "double_bounce_sender = x",
+            "unknown_local_recipient_reject_code = 450",
+            "unknown_virtual_alias_reject_code = 450",
+            "unknown_virtual_mailbox_reject_code = 450",
+            "unknown_relay_recipient_reject_code = 450",
+            "address_verify_local_transport = x",
+            "address_verify_virtual_transport = x",
+            "address_verify_relay_transport = x",
+            "address_verify_default_transport = x",
+            "address_verify_relayhost = x",
+            "address_verify_transport_maps = hash:/x",
+            "address_verify_sender_dependent_default_transport_maps = hash:/x",
+            "address_verify_sender_dependent_relayhost_maps = hash:/x",
+        ] {
+            assert!(read(line) != plain, "{line}");
+        }
+    }
 }

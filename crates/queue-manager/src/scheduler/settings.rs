@@ -214,4 +214,49 @@ pub(super) mod tests {
         assert_eq!(settings.times.minimal_backoff.as_secs(), 60);
         assert_eq!(settings.times.maximal_lifetime.as_secs(), 432_000);
     }
+
+    #[test]
+    fn every_setting_changes_the_scheduler() {
+        let shown = |main: &str| format!("{:?}", settings(main));
+        let plain = shown("relay_domains = x\n");
+        for line in [
+            "syslog_name = x\n",
+            "queue_directory = /x\n",
+            "rewrite_service_name = x\n",
+            "bounce_service_name = x\n",
+            "defer_service_name = x\n",
+            "trace_service_name = x\n",
+            "flush_service_name = x\n",
+            "fast_flush_domains =\n",
+            "double_bounce_sender = x\n",
+            "recipient_delimiter = -\n",
+            "defer_transports = x\n",
+            "soft_bounce = yes\n",
+            "qmgr_message_active_limit = 7\n",
+            "qmgr_message_recipient_limit = 7\n",
+            "qmgr_message_recipient_minimum = 7\n",
+            "queue_run_delay = 7s\n",
+            "minimal_backoff_time = 7s\n",
+            "maximal_backoff_time = 7s\n",
+            "maximal_queue_lifetime = 7s\n",
+            "bounce_queue_lifetime = 7s\n",
+            "transport_retry_time = 7s\n",
+            "ipc_timeout = 7s\n",
+            "default_destination_concurrency_positive_feedback = 1/7\n",
+            "default_destination_concurrency_negative_feedback = 1/7\n",
+            "default_destination_concurrency_failed_cohort_limit = 7\n",
+            "initial_destination_concurrency = 7\n",
+            "default_destination_concurrency_limit = 7\n",
+            "default_destination_recipient_limit = 7\n",
+            "default_delivery_slot_cost = 7\n",
+            "default_delivery_slot_loan = 7\n",
+            "default_delivery_slot_discount = 7\n",
+            "default_minimum_delivery_slots = 7\n",
+            "default_destination_rate_delay = 7s\n",
+            "default_transport_rate_delay = 7s\n",
+            "mail_version = 3.10.1\n",
+        ] {
+            assert_ne!(shown(&format!("relay_domains = x\n{line}")), plain, "{line}");
+        }
+    }
 }
