@@ -205,6 +205,33 @@ fn a_reload_lets_connections_go_on() {
     client.expect("QUIT", "221");
 }
 
+/// The default of `local_recipient_maps`: accounts of the machine, and aliases with their own syntax.
+#[test]
+fn accounts_and_aliases_exist() {
+    if !skip::can_run(true, &["postfix"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let aliases = scratch.write("aliases", "postmaster: root\nsales: alice@example.org\n");
+    let mut postfix = Postfix::lay(&scratch, "");
+    let main = std::fs::read_to_string(postfix.config().join("main.cf")).unwrap();
+    let port = ports::free();
+    let main = main.replace("alias_maps =", &format!("alias_maps = hash:{}", aliases.display()));
+    scratch.write("ours/main.cf", main);
+    scratch.write("ours/master.cf", format!("127.0.0.1:{port} inet n - n - - smtpd\n"));
+    postfix.start();
+    let config = scratch.join("ours");
+    let mut smtpd = Daemon::start("smtpd", &scratch.join("run"), &["-c", path(&config)]);
+    let mut client = Client::tcp(port);
+    client.reply();
+    client.expect("MAIL FROM:<>", "250");
+    client.expect("RCPT TO:<root@example.com>", "250 2.1.5");
+    client.expect("RCPT TO:<Sales@example.com>", "250 2.1.5");
+    client.expect("RCPT TO:<no.such.user@example.com>", "550 5.1.1");
+    client.expect("QUIT", "221");
+    smtpd.stop();
+}
+
 /// Ignoring a restriction would let more mail in than the administrator wants.
 #[test]
 fn what_cannot_be_obeyed_is_refused_with_its_line() {
