@@ -1,6 +1,6 @@
 //! The plan of imapd, from dovecot.conf.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::dovecot::{self, Config, Connection, View};
@@ -12,6 +12,8 @@ use login::plan::{BROKER, MAILBOX, parts};
 use crate::login_settings::LoginSettings;
 use crate::settings::{Auto, Kind, MailboxBlock, Namespace, Quota, Settings, Workarounds};
 
+/// Where the operator's command asks, on a host that has Theoris installed.
+const CONTROL: &str = "/run/theoris/imapd.control";
 /// Users with open sessions at a time; each has a process.
 const MOST_USERS: usize = 4096;
 /// A mailbox worker without sessions goes away.
@@ -49,6 +51,9 @@ fn plan_of(files: &dyn Files, path: PathBuf) -> Result<Plan, Problems> {
         roles: vec![parts.login, parts.broker, mailbox],
         links: vec![parts.link],
         log: Log { ident: "dovecot".to_owned(), ..Log::default() },
+        control: Some(PathBuf::from(CONTROL)).filter(|path| {
+            daemon::privileges::is_root() && path.parent().is_some_and(Path::exists)
+        }),
         watch: vec![path],
         users: parts.users,
         problems,
