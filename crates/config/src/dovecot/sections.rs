@@ -209,3 +209,49 @@ fn driver(block: &mut Block<'_, '_>, setting: Setting<super::kind::Text>) -> Str
     }
     driver
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Problems;
+    use crate::dovecot::Config;
+    use crate::files::Memory;
+
+    /// Each line of a namespace or mailbox block changes what is read.
+    #[test]
+    fn every_setting_of_a_namespace_is_read() {
+        let read = |inside: &str, mailbox: &str| {
+            let text = format!("namespace n {{\n{inside}\nmailbox m {{\n{mailbox}\n}}\n}}\n");
+            let mut problems = Problems::default();
+            let config = Config::read(&Memory::with([("/d", text)]), "/d".as_ref(), &mut problems);
+            let namespaces = config.global().namespaces(&mut problems);
+            assert_eq!(problems.to_string(), "", "{inside} {mailbox}");
+            namespaces
+        };
+        let plain = read("", "");
+        for line in [
+            "type = public",
+            "inbox = yes",
+            "prefix = x/",
+            "separator = /",
+            "location = maildir:x",
+            "hidden = yes",
+            "list = children",
+            "subscriptions = no",
+            "ignore_on_failure = yes",
+            "order = 3",
+            "alias_for = x",
+            "disabled = yes",
+        ] {
+            assert_ne!(read(line, ""), plain, "{line}");
+        }
+        for line in [
+            "auto = create",
+            "special_use = \\Sent",
+            "autoexpunge = 1d",
+            "autoexpunge_max_mails = 3",
+            "comment = x",
+        ] {
+            assert_ne!(read("", line), plain, "{line}");
+        }
+    }
+}

@@ -252,4 +252,68 @@ mod tests {
         assert!(!config.service("pop3", &mut problems).unwrap().enabled);
         assert_eq!(problems.to_string(), "");
     }
+
+    /// Each line of a service block changes what is read; without the line, Dovecot's default stands.
+    #[test]
+    fn every_setting_of_a_service_is_read() {
+        let read = |inside: &str| {
+            let text = format!("protocols = imap\nservice extra {{\n{inside}\n}}\n");
+            let files = Memory::with([("/d", text)]);
+            let mut problems = Problems::default();
+            let config = Config::read(&files, "/d".as_ref(), &mut problems);
+            let service = config.service("extra", &mut problems).unwrap();
+            assert_eq!(problems.to_string(), "", "{inside}");
+            service
+        };
+        let unix = |line: &str| format!("unix_listener x {{\n{line}\n}}");
+        let fifo = |line: &str| format!("fifo_listener x {{\n{line}\n}}");
+        let inet = |line: &str| format!("inet_listener x {{\nport = 1\n{line}\n}}");
+        let plain = read("");
+        for line in [
+            "executable = x",
+            "user = x",
+            "group = x",
+            "extra_groups = x",
+            "privileged_group = x",
+            "chroot = x",
+            "process_min_avail = 7",
+            "process_limit = 7",
+            "client_limit = 7",
+            "service_count = 7",
+            "protocol = pop3",
+        ] {
+            assert_ne!(read(line), plain, "{line}");
+        }
+        for (with, without) in [
+            (unix("mode = 0660"), unix("")),
+            (unix("user = x"), unix("")),
+            (unix("group = x"), unix("")),
+            (fifo("mode = 0660"), fifo("")),
+            (fifo("user = x"), fifo("")),
+            (fifo("group = x"), fifo("")),
+            (inet("ssl = yes"), inet("")),
+            (inet("haproxy = yes"), inet("")),
+            (inet("address = 127.0.0.1"), inet("")),
+            (inet("port = 2"), inet("")),
+        ] {
+            assert_ne!(read(&with).listeners, read(&without).listeners, "{with}");
+        }
+    }
+
+    #[test]
+    fn the_internal_users_are_those_of_the_file() {
+        let files = Memory::with([(
+            "/d",
+            "default_internal_user = iu\ndefault_internal_group = ig\ndefault_login_user = lu\n",
+        )]);
+        let mut problems = Problems::default();
+        let config = Config::read(&files, "/d".as_ref(), &mut problems);
+        assert_eq!(config.service("auth", &mut problems).unwrap().user, "iu");
+        assert_eq!(config.service("imap-login", &mut problems).unwrap().user, "lu");
+        let dict = config.service("dict", &mut problems).unwrap();
+        assert!(
+            matches!(&dict.listeners[0].kind, ListenerKind::Unix { group, .. } if group == "ig"),
+            "{dict:?}"
+        );
+    }
 }

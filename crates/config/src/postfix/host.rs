@@ -301,4 +301,15 @@ mod tests {
         /p/main.cf:2: warning: qmqpd_timeout: "x" is no time; write a number and one of s m h d w, such as 300s
         "#);
     }
+
+    #[test]
+    fn old_names_and_names_of_the_service_count() {
+        let (host, _) = host(
+            "virtual_maps = inline:{a=b}\n",
+            "x unix - - n - - smtpd\n -o syslog_name=$service_name$config_directory\n",
+        );
+        assert_eq!(text(&host, "virtual_alias_maps"), "inline:{a=b}");
+        let service = host.service("x", ServiceType::Unix).unwrap();
+        assert_eq!(host.view(service).get(postfix::SYSLOG_NAME, &mut Problems::default()), "x/p");
+    }
 }
