@@ -2,7 +2,7 @@
 //!
 //! Bytes go into a [`Framer`], which cuts them into commands, says when a client waits for `+ OK` and
 //! hands the content of an APPEND through without keeping it. A complete command is read by
-//! [`Line::split`] and [`Command::parse`]; [`write`] puts answers in IMAP's forms.
+//! [`Line::split`] and [`Command::parse`]; [`mod@write`] puts answers in IMAP's forms.
 
 pub mod append;
 pub mod body;
