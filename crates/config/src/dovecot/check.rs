@@ -52,6 +52,17 @@ pub fn names_and_values(root: &Section, problems: &mut Problems) {
 
 /// See [`super::Config::report_unsupported`].
 pub fn report_unsupported(root: &Section, readers: &[&str], problems: &mut Problems) {
+    let mut loaded = Vec::new();
+    let mut collect = |_: &str, section: &Section, _: &mut Problems| {
+        let plugins = section.value("mail_plugins").map_or("", |value| value.text.as_str());
+        loaded.extend(plugins.split_ascii_whitespace().map(|name| name.replace('_', "")));
+    };
+    visit(root, "", &mut collect, problems);
+    // What a plugin would read says nothing while no program loads the plugin.
+    let idle = |full: &str| {
+        let setting = full.strip_prefix("plugin/").map(|name| name.replace('_', ""));
+        setting.is_some_and(|name| !loaded.iter().any(|plugin| name.starts_with(plugin.as_str())))
+    };
     let mut report = |path: &str, section: &Section, problems: &mut Problems| {
         for (name, value) in &section.settings {
             let full = format!("{path}{name}");
@@ -59,6 +70,7 @@ pub fn report_unsupported(root: &Section, readers: &[&str], problems: &mut Probl
                 && fact.mark == Mark::Unsupported
                 && readers.iter().any(|reader| fact.is_read_by(reader))
                 && !same(&value.text, fact.default)
+                && !idle(&full)
             {
                 report_one(name, fact, &value.at, problems);
             }
@@ -188,4 +200,28 @@ fn unknown(path: &str, name: &str, at: &Place, problems: &mut Problems) {
     let place = path.trim_end_matches('/').replace('/', " ");
     let inside = if place.is_empty() { String::new() } else { format!(" in a {place} block") };
     problems.error(at.clone(), format!("unknown setting {name}{inside}")).instead(instead(meant));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use crate::Problems;
+    use crate::files::Memory;
+
+    fn refused(text: &str) -> String {
+        let files = Memory::with([("/d.conf", text)]);
+        let mut problems = Problems::default();
+        let config = Config::read(&files, "/d.conf".as_ref(), &mut problems);
+        config.report_unsupported(&["lmtp", "mail"], &mut problems);
+        problems.to_string()
+    }
+
+    /// Debian's shipped files have such settings.
+    #[test]
+    fn a_plugins_settings_count_once_the_plugin_is_loaded() {
+        let settings = "plugin {\n  sieve = file:~/sieve;active=~/.dovecot.sieve\n}\n";
+        assert_eq!(refused(settings), "");
+        let loaded = format!("{settings}protocol lmtp {{\n  mail_plugins = sieve\n}}\n");
+        assert!(refused(&loaded).starts_with("/d.conf:2: sieve: "), "{}", refused(&loaded));
+    }
 }
