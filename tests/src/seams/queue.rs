@@ -73,6 +73,50 @@ fn postfix_smtpd_queues_through_our_cleanup() {
     });
 }
 
+/// A local submission that a check refuses: nobody waits for an answer, so Postfix's bounce service is
+/// asked to tell the sender; and its trace service hears of an alias that was expanded.
+#[test]
+fn our_cleanup_uses_postfix_bounce_and_trace() {
+    if !skip::can_run(true, &["postfix"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut postfix = Postfix::lay(
+        &scratch,
+        "default_transport = discard\nlocal_transport = discard\n\
+         header_checks = regexp:{{/^Subject: rej/ REJECT 5.7.3 not this}}\n\
+         virtual_alias_maps = inline:{{list@example.org = a@example.net b@example.net}}\n",
+    );
+    postfix.without(&[("cleanup", "unix"), ("pickup", "unix"), ("showq", "unix")]);
+    postfix.start();
+    let config = postfix.config();
+    let daemon = Daemon::start(
+        "queue-manager",
+        &scratch.directory("run"),
+        &["-c", config.to_str().unwrap()],
+    );
+    let submit = |words: &[&str], text: &str| {
+        use std::io::Write as _;
+        let mut child = std::process::Command::new("/usr/sbin/sendmail")
+            .args(words)
+            .env("MAIL_CONFIG", &config)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    };
+    submit(&["-f", "joe@example.com", "ann@example.net"], "Subject: rej\n\nx\n");
+    daemon.log.wait_for("reject: header Subject: rej from local; from=<joe@example.com> to=<ann@example.net>: 5.7.3 not this");
+    postfix.log.wait_for("sender non-delivery notification: ");
+    submit(&["-f", "joe@example.com", "-N", "success", "list@example.org"], "Subject: ok\n\nx\n");
+    postfix.log.wait_for("to=<b@example.net>, orig_to=<list@example.org>");
+    postfix.log.wait_for("sender delivery status notification: ");
+    harness::log::eventually("an empty maildrop", || {
+        std::fs::read_dir(postfix.queue().join("maildrop")).unwrap().next().is_none().then_some(())
+    });
+}
+
 fn send(port: u16, sender: usize, count: usize) {
     let mut smtp = Client::tcp(port);
     assert!(smtp.reply().starts_with("220 "));

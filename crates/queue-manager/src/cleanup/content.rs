@@ -146,7 +146,8 @@ impl Message {
             let value = field.get(length + 1..).unwrap_or_default().trim_ascii();
             let eight_bit =
                 value.eq_ignore_ascii_case(b"8bit") || value.eq_ignore_ascii_case(b"binary");
-            if eight_bit && name.eq_ignore_ascii_case(b"content-transfer-encoding") {
+            let detect = self.service.settings.detect_8bit;
+            if detect && eight_bit && name.eq_ignore_ascii_case(b"content-transfer-encoding") {
                 "8bit".clone_into(&mut self.envelope.encoding);
             }
         }

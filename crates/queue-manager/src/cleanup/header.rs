@@ -111,7 +111,8 @@ impl Message {
         let value = text.find(':').map_or(0, |colon| colon + 1);
         let mut result = String::with_capacity(text.len());
         let mut done = 0;
-        for span in addresses::spans(text.get(value..).unwrap_or_default()) {
+        let most = self.service.settings.limits.addresses;
+        for span in addresses::spans(text.get(value..).unwrap_or_default()).into_iter().take(most) {
             let (start, end) = (value + span.start, value + span.end);
             let Some(address) = text.get(start..end) else { continue };
             result.push_str(text.get(done..start).unwrap_or_default());

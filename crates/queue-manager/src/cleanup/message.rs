@@ -249,7 +249,7 @@ impl Message {
     pub fn circumstances(&self) -> String {
         use std::fmt::Write as _;
         let envelope = &self.envelope;
-        let origin = if envelope.origin.is_empty() { "unknown" } else { &envelope.origin };
+        let origin = if envelope.origin.is_empty() { "local" } else { &envelope.origin };
         let mut text = format!("from {origin};");
         let external =
             |address: &String| if address.is_empty() { String::new() } else { quote_822(address) };

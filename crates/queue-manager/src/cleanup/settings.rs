@@ -25,6 +25,8 @@ pub struct Settings {
     pub original_recipient: bool,
     pub replace_stray_cr_lf: bool,
     pub mime: bool,
+    /// `detect_8bit_encoding_header`: Content-Transfer-Encoding tells the encoding.
+    pub detect_8bit: bool,
     pub smtputf8: bool,
     /// `message_reject_characters`, `message_strip_characters`, decoded.
     pub reject_characters: Vec<u8>,
@@ -51,6 +53,8 @@ pub struct Limits {
     pub duplicates: usize,
     pub mime_nesting: usize,
     pub mime_boundary: usize,
+    /// `header_address_token_limit`: addresses of one field that are rewritten.
+    pub addresses: usize,
 }
 
 /// To which addresses canonical maps and masquerading apply.
@@ -117,6 +121,7 @@ pub fn read(asked: &Asked<'_>, problems: &mut Problems) -> serde_json::Value {
         delay_warning: view.get(postfix::DELAY_WARNING_TIME, problems),
         original_recipient: view.get(postfix::ENABLE_ORIGINAL_RECIPIENT, problems),
         replace_stray_cr_lf: view.get(postfix::CLEANUP_REPLACE_STRAY_CR_LF, problems),
+        detect_8bit: view.get(postfix::DETECT_8BIT_ENCODING_HEADER, problems),
         mime: !view.get(postfix::DISABLE_MIME_INPUT_PROCESSING, problems),
         smtputf8: view.get(postfix::SMTPUTF8_ENABLE, problems),
         reject_characters: unescape(&view.get(postfix::MESSAGE_REJECT_CHARACTERS, problems)),
@@ -146,6 +151,7 @@ fn limits(view: &View<'_>, problems: &mut Problems) -> Limits {
         duplicates: number(view.get(postfix::DUPLICATE_FILTER_LIMIT, problems)),
         mime_nesting: number(view.get(postfix::MIME_NESTING_LIMIT, problems)),
         mime_boundary: number(view.get(postfix::MIME_BOUNDARY_LENGTH_LIMIT, problems)),
+        addresses: number(view.get(postfix::HEADER_ADDRESS_TOKEN_LIMIT, problems)),
     }
 }
 

@@ -24,6 +24,8 @@ pub const TAKEOVER: Takeover =
 
 /// When master.cf does not say how often.
 const WAKEUP: Duration = Duration::from_secs(60);
+/// A file that was never completed may be this old.
+const STALE: Duration = Duration::from_secs(7 * 86_400);
 /// A trigger is a few octets; a peer that sends none is forgotten.
 const TRIGGER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -118,6 +120,7 @@ async fn triggered(mut stream: daemon::Stream, woken: std::sync::Arc<Notify>) {
 
 async fn scans(worker: &Worker, pickup: &Pickup, woken: &Notify, every: Duration) {
     worker.alone().await;
+    pickup.purge().await;
     loop {
         let _busy = worker.busy();
         pickup.scan(worker).await;
@@ -127,6 +130,22 @@ async fn scans(worker: &Worker, pickup: &Pickup, woken: &Notify, every: Duration
 }
 
 impl Pickup {
+    /// What a crash left half written a week ago goes away, as at every start of Postfix.
+    async fn purge(&self) {
+        let directory = self.queue.clone();
+        let purge = tokio::task::spawn_blocking(move || {
+            let now = std::time::SystemTime::now();
+            [Queue::Maildrop, Queue::Incoming]
+                .into_iter()
+                .filter_map(|queue| directory.purge_incomplete(queue, now, STALE).ok())
+                .flatten()
+                .collect::<Vec<_>>()
+        });
+        for path in purge.await.unwrap_or_default() {
+            self.warn(&format!("removed incomplete file: {}", path.display()));
+        }
+    }
+
     /// One pass through the maildrop, until nothing new is found.
     async fn scan(&self, worker: &Worker) {
         loop {

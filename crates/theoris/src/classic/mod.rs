@@ -66,6 +66,9 @@ pub struct Site {
     pub line_length: usize,
     pub command_directory: PathBuf,
     pub mail_owner: String,
+    /// Sockets: `public/showq`, `public/pickup`.
+    pub showq: PathBuf,
+    pub pickup: PathBuf,
     pub listing: queue::ListingOptions,
     pub may_submit: Vec<postfix::Match>,
     pub may_list: Vec<postfix::Match>,
@@ -88,6 +91,9 @@ impl Site {
         let host = Host::read(&Disk, directory, &mut none);
         let main = host.main();
         let depth: i64 = main.get(postfix::HASH_QUEUE_DEPTH, &mut none);
+        let root = PathBuf::from(main.get(postfix::QUEUE_DIRECTORY, &mut none));
+        let showq = main.get(postfix::SHOWQ_SERVICE_NAME, &mut none);
+        let pickup = main.get(postfix::PICKUP_SERVICE_NAME, &mut none);
         let hashed = main.get(postfix::HASH_QUEUE_NAMES, &mut none);
         let duplicates = main.get(postfix::DUPLICATE_FILTER_LIMIT, &mut none);
         let version = main.get(postfix::MAIL_VERSION, &mut none);
@@ -95,7 +101,7 @@ impl Site {
         Ok(Self {
             config: directory.to_owned(),
             queue: QueueDirectory {
-                root: main.get(postfix::QUEUE_DIRECTORY, &mut none).into(),
+                root: root.clone(),
                 hashed: hashed.into_iter().map(|word| word.text).collect(),
                 depth: usize::try_from(depth).unwrap_or(1),
                 long_ids: main.get(postfix::ENABLE_LONG_QUEUE_IDS, &mut none),
@@ -105,6 +111,8 @@ impl Site {
             message_size_limit: main.get(postfix::MESSAGE_SIZE_LIMIT, &mut none),
             line_length: usize::try_from(line_length).unwrap_or(2048),
             command_directory: main.get(postfix::COMMAND_DIRECTORY, &mut none).into(),
+            showq: root.join("public").join(showq),
+            pickup: root.join("public").join(pickup),
             mail_owner: main.get(postfix::MAIL_OWNER, &mut none),
             listing: queue::ListingOptions {
                 empty_address: main.get(postfix::EMPTY_ADDRESS_RECIPIENT, &mut none),

@@ -126,7 +126,7 @@ pub fn take(
     let outcome = Outcome { status: outcome, reason: String::new() };
     output.write_all(&outcome.encode()).and_then(|()| output.flush()).map_err(failed)?;
     if outcome.status.is_ok() {
-        wake(&site.socket("public/pickup"));
+        wake(&site.pickup);
     }
     Ok(outcome)
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -101,8 +102,8 @@ pub fn perform(site: &Site, program: &str, request: &Request) -> Result<(), Fata
             Ok(())
         }
         Request::Flush => {
-            trigger(site, "public/qmgr", FLUSH_QUEUE)?;
-            trigger(site, "public/pickup", WAKEUP)
+            trigger(&site.socket("public/qmgr"), FLUSH_QUEUE)?;
+            trigger(&site.pickup, WAKEUP)
         }
         Request::FlushFile(id) => {
             let id = QueueId::parse(id)
@@ -125,8 +126,8 @@ fn down() -> Fatal {
     Fatal::new(code::UNAVAILABLE, "Cannot flush mail queue - mail system is down")
 }
 
-fn trigger(site: &Site, socket: &str, bytes: &[u8]) -> Result<(), Fatal> {
-    let sent = UnixStream::connect(site.socket(socket)).and_then(|mut stream| {
+fn trigger(socket: &Path, bytes: &[u8]) -> Result<(), Fatal> {
+    let sent = UnixStream::connect(socket).and_then(|mut stream| {
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(bytes)
     });

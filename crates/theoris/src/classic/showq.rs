@@ -17,7 +17,7 @@ pub fn each(
     program: &str,
     mut tell: impl FnMut(QueueEntry) -> io::Result<()>,
 ) -> Result<(), Fatal> {
-    match UnixStream::connect(site.socket("public/showq")) {
+    match UnixStream::connect(&site.showq) {
         Ok(stream) => read(stream, &mut tell),
         Err(error) if nix::unistd::geteuid().is_root() => {
             eprintln!(
