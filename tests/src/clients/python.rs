@@ -236,7 +236,11 @@ s.starttls(context=tls)
 refused(lambda: s.login(USER1, 'wrong'))
 m = imaplib.IMAP4_SSL('127.0.0.1', IMAPS, ssl_context=tls, timeout=30)
 refused(lambda: m.login(USER1, 'wrong'))
-m = imaplib.IMAP4('127.0.0.1', IMAP, timeout=30)
+# From this very address a password would be welcome even without TLS, as with Dovecot.
+class FromAfar(imaplib.IMAP4):
+    def _create_socket(self, timeout):
+        return socket.create_connection((self.host, self.port), timeout, ('127.0.0.2', 0))
+m = FromAfar('127.0.0.1', IMAP, timeout=30)
 assert 'LOGINDISABLED' in m.capabilities
 refused(lambda: m.login(USER1, PASSWORD))
 p = poplib.POP3_SSL('127.0.0.1', POP3S, timeout=30, context=tls)
