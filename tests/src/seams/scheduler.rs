@@ -152,7 +152,9 @@ enum Cast {
 
 /// Bounces with every kind of original, and a report of success.
 fn notices(cast: Cast) -> String {
-    let main = "virtual_alias_maps = inline:{{old@virt.example = nobody-here@example.com}}\n";
+    // One delivery at a time: the recipients stand in a notice in the order in which they failed.
+    let main = "virtual_alias_maps = inline:{{old@virt.example = nobody-here@example.com}}\n\
+                local_destination_concurrency_limit = 1\ninitial_destination_concurrency = 1\n";
     let mut site = Site::lay(main);
     let _daemon = match cast {
         Cast::Postfix => {
@@ -201,13 +203,11 @@ fn normal(text: &str) -> String {
             lines.push(line.split(": ").next().unwrap().to_owned());
             continue;
         }
-        if line.contains("; Sun, ")
-            || line.starts_with("\tSun, ")
-            || line.contains(", 2") && line.contains("+0000")
-        {
-            lines.push(
-                line.split(", ").next().unwrap_or_default().split("id ").next().unwrap().to_owned(),
-            );
+        if is_dated(line) {
+            // What stands before the date, without the queue id and the day of the week.
+            let before = line.split(", ").next().unwrap_or_default();
+            let before = before.rsplit_once([' ', '\t']).map_or("", |(before, _)| before);
+            lines.push(before.split("id ").next().unwrap_or_default().to_owned());
             continue;
         }
         let words: Vec<String> = line
@@ -230,6 +230,15 @@ fn normal(text: &str) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// `…, 22 Nov 2026 01:26:20 +0000 (UTC)`, on whatever day and in whatever zone.
+fn is_dated(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.windows(2).any(|pair| {
+        let (time, zone) = (pair[0].as_bytes(), pair[1]);
+        time.len() == 8 && time[2] == b':' && time[5] == b':' && zone.starts_with(['+', '-'])
+    })
 }
 
 #[track_caller]
