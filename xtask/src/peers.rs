@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("dovecot-pop3d", "/usr/lib/dovecot/pop3"),
     ("dovecot-lmtpd", "/usr/lib/dovecot/lmtp"),
     ("swaks", "/usr/bin/swaks"),
+    ("libnet-ssleay-perl", "/usr/lib/x86_64-linux-gnu/perl5/5.36/Net/SSLeay.pm"),
     ("isync", "/usr/bin/mbsync"),
     ("fetchmail", "/usr/bin/fetchmail"),
     ("curl", "/usr/bin/curl"),
