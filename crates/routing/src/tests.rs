@@ -56,6 +56,7 @@ fn routing() -> Routing<Memory> {
             ..AddressMaps::default()
         },
         known: KnownRecipients {
+            aliases: Maps::default(),
             local: Maps::parse("hash:/users"),
             virtual_mailbox: Maps::parse("hash:/boxes"),
             relay: Maps::default(),

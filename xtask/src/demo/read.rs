@@ -27,7 +27,11 @@ pub fn by_pop3(site: &Site, user: &str, sent: &Sent) -> Done {
     for command in [format!("USER {user}"), format!("PASS {PASSWORD}"), "UIDL 1".to_owned()] {
         client.send(&command);
         if !client.line().starts_with("+OK") {
-            return Err(format!("POP3 refuses:\n{}\nthe daemons say:\n{}", client.transcript, site.log.text()));
+            return Err(format!(
+                "POP3 refuses:\n{}\nthe daemons say:\n{}",
+                client.transcript,
+                site.log.text()
+            ));
         }
     }
     client.send("RETR 1");
