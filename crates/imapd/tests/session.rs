@@ -64,11 +64,9 @@ async fn conversation(home: &Path, says: &[u8], step: usize) -> String {
     let mut text = String::new();
     for line in heard.lines() {
         let line = line.split(" (0.").next().unwrap();
-        let mut words = line.split("UIDVALIDITY ");
-        text.push_str(words.next().unwrap());
-        if words.next().is_some() {
-            text.push_str("UIDVALIDITY");
-        }
+        // A UIDVALIDITY is the second in which its mailbox was made.
+        let hidden = line.split_once("UIDVALIDITY ").or_else(|| line.split_once("APPENDUID "));
+        text.push_str(hidden.map_or(line, |(before, _)| before));
         text.push('\n');
     }
     text

@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(
             shown(|out| envelope(out, &mail)),
             "(NIL {7}\r\nsay \"x\" ((\"A\" NIL \"a\" \"b.example\")) ((\"A\" NIL \"a\" \"b.example\")) \
-             ((\"A\" NIL \"a\" \"b.example\")) ((NIL NIL \"Group\" NIL)(NIL NIL NIL NIL)) NIL NIL NIL NIL)"
+             ((\"A\" NIL \"a\" \"b.example\")) ((NIL NIL \"Group\" NIL)(NIL NIL NIL NIL)) NIL NIL \"\" NIL)"
         );
     }
 }
