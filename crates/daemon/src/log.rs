@@ -1,6 +1,6 @@
 //! Log lines: the original's text as the message, the same facts beside it as fields.
 //!
-//! ```ignore
+//! ```text
 //! tracing::info!(target: "mail", ident = "postfix/smtpd", queue_id = %id, "{id}: client={client}");
 //! ```
 //!
