@@ -61,7 +61,8 @@ fn documentation() -> Done {
         "--document-private-items",
         "--quiet",
     ]);
-    must(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    // Private items are in these pages, so links to them lead somewhere.
+    must(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
 }
 
 /// `systemd-analyze verify` and `security --offline` on copies of the units whose programs exist.

@@ -11,7 +11,7 @@ pub struct Client {
     pub name: String,
     /// What the reverse lookup alone says, or `unknown`.
     pub reverse_name: String,
-    /// `None` after XCLIENT ADDR=[UNAVAILABLE].
+    /// `None` after XCLIENT `ADDR=[UNAVAILABLE]`.
     pub address: Option<IpAddr>,
     pub port: Option<u16>,
     /// The address at the other end of the socket, which XCLIENT does not change.

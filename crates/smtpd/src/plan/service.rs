@@ -1,4 +1,4 @@
-//! One service of master.cf with its overrides, as [`Service`](crate::settings::Service).
+//! One service of master.cf with its overrides, as [`Service`].
 
 use std::time::Duration;
 
