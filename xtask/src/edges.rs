@@ -23,6 +23,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("neighbours", &["mail-types", "protocol", "daemon"]),
     ("pam", &[]),
     ("daemon", &["config"]),
+    ("crypto", &[]),
+    ("dns", &["mail-types", "config"]),
+    ("sender-authentication", &["mail-types", "message", "crypto", "dns"]),
     ("login", &["mail-types", "protocol", "config", "daemon", "neighbours", "mailstore"]),
     (
         "smtpd",
@@ -36,6 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "neighbours",
             "daemon",
             "queue",
+            "dns",
         ],
     ),
     (
@@ -93,8 +97,52 @@ const EDGES: &[(&str, &[&str])] = &[
             "mailstore",
         ],
     ),
-    ("authd", &["mail-types", "protocol", "config", "neighbours", "daemon", "pam"]),
-    ("theoris", &["mail-types", "protocol", "message", "config", "queue", "routing", "tables"]),
+    ("authd", &["mail-types", "protocol", "config", "crypto", "neighbours", "daemon", "pam"]),
+    (
+        "smtp-delivery",
+        &[
+            "mail-types",
+            "protocol",
+            "message",
+            "config",
+            "crypto",
+            "dns",
+            "routing",
+            "tables",
+            "neighbours",
+            "daemon",
+            "queue",
+        ],
+    ),
+    (
+        "dkim-milter",
+        &[
+            "mail-types",
+            "protocol",
+            "message",
+            "config",
+            "crypto",
+            "dns",
+            "sender-authentication",
+            "tables",
+            "daemon",
+        ],
+    ),
+    (
+        "theoris",
+        &[
+            "mail-types",
+            "protocol",
+            "message",
+            "config",
+            "queue",
+            "routing",
+            "tables",
+            "crypto",
+            "dns",
+            "sender-authentication",
+        ],
+    ),
 ];
 
 /// Crates that are tests and tools; nothing of ours that runs on a host may depend on them.

@@ -1,0 +1,2 @@
+//! DKIM and Authentication-Results: a streaming, bounded core over the `dns` trait, without I/O of its own.
+#![forbid(unsafe_code)]
