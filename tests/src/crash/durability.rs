@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use harness::strace::Strace;
 use harness::{Daemon, Scratch, skip};
 
-use super::sender::Ledger;
+use super::sender::{Accepted, Door, Ledger};
 use super::site;
 
 #[test]
@@ -24,14 +24,18 @@ fn each_250_is_preceded_by_the_fsync_of_its_file() {
     let ledger = Ledger::default();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..10).for_each(|_| ledger.send(site.port("smtp")).unwrap()));
+            scope.spawn(|| {
+                (0..10).for_each(|_| {
+                    ledger.send(Door { port: site.port("smtp"), login: false }).unwrap()
+                })
+            });
         }
     });
     assert_eq!(ledger.in_flight.load(Ordering::Relaxed), 0);
     let record = strace.finish();
     let (synced_first, promised) = promises(&record);
-    for (id, queue_id) in ledger.accepted.into_inner().unwrap() {
-        assert!(promised.contains(&queue_id), "the 250 of {id} ({queue_id}) is not in the record");
+    for Accepted { message_id, queue_id, .. } in ledger.accepted.into_inner().unwrap() {
+        assert!(promised.contains(&queue_id), "the 250 of {message_id} ({queue_id}) is not seen");
         assert!(synced_first.contains(&queue_id), "{queue_id} got its 250 before an fsync");
     }
 }

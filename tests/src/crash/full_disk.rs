@@ -7,7 +7,7 @@ use harness::{Daemon, Scratch, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::sender::Ledger;
+use super::sender::{Door, Ledger};
 use super::{RECIPIENTS, delivered, site};
 
 /// strace that lets every fsync of these processes fail, as a full disk with delayed allocation does.
@@ -48,21 +48,22 @@ fn a_full_disk_refuses_for_now_and_loses_nothing() {
     let site = site(&scratch);
     let daemons: Vec<Daemon> =
         ["lmtp-delivery", "queue-manager", "smtpd"].iter().map(|name| site.start(name)).collect();
-    let (ledger, port) = (Ledger::default(), site.port("smtp"));
-    ledger.send(port).unwrap();
+    let ledger = Ledger::default();
+    let door = Door { port: site.port("smtp"), login: false };
+    ledger.send(door).unwrap();
     let full = FullDisk::strike(&daemons[1].workers());
     for _ in 0..5 {
-        let refused = ledger.send(port).unwrap_err().to_string();
+        let refused = ledger.send(door).unwrap_err().to_string();
         assert!(refused.starts_with("45"), "{refused}\n{}", site.log.text());
     }
     full.relieve();
-    ledger.send(port).unwrap();
+    ledger.send(door).unwrap();
     let accepted = ledger.accepted.into_inner().unwrap();
     assert_eq!(accepted.len(), 2);
     for recipient in RECIPIENTS {
         eventually("both accepted messages", || {
             let found = delivered(&site, recipient);
-            accepted.iter().all(|(id, _)| found.contains_key(id)).then_some(())
+            accepted.iter().all(|mail| found.contains_key(&mail.message_id)).then_some(())
         });
         assert_eq!(delivered(&site, recipient).len(), 2, "what was refused was delivered");
     }

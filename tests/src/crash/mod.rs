@@ -1,12 +1,15 @@
 //! What got a 250 survives: kill -9 of supervisors and workers under load, and the order of system calls.
 
+mod dialogue;
 mod durability;
 mod full_disk;
 mod kills;
+mod reader;
 mod sender;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use harness::Scratch;
 use harness::site::Site;
@@ -25,18 +28,29 @@ fn site(scratch: &Scratch) -> Site {
     site
 }
 
-/// How often each Message-ID stands in the mailbox of `recipient`.
-fn delivered(site: &Site, recipient: &str) -> BTreeMap<String, usize> {
-    let mut found = BTreeMap::new();
+/// When each Message-ID was delivered to `recipient`, once for each copy.
+fn delivered(site: &Site, recipient: &str) -> BTreeMap<String, Vec<SystemTime>> {
+    let mut found: BTreeMap<String, Vec<SystemTime>> = BTreeMap::new();
     for part in ["new", "cur"] {
         for path in files(&site.maildir(recipient).join(part)) {
-            let Ok(text) = std::fs::read(path) else { continue };
+            let Ok(text) = std::fs::read(&path) else { continue };
             let text = String::from_utf8_lossy(&text).into_owned();
             let id = text.lines().find_map(|line| line.strip_prefix("Message-ID: "));
-            *found.entry(id.unwrap_or_default().to_owned()).or_default() += 1;
+            found.entry(id.unwrap_or_default().to_owned()).or_default().push(begun(&path));
         }
     }
     found
+}
+
+/// When the delivery into this Maildir file began: its name starts with the time, `SECONDS.MMICROSECONDS`.
+fn begun(path: &Path) -> SystemTime {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let mut parts = name.split('.');
+    let seconds = parts.next().and_then(|seconds| seconds.parse().ok()).unwrap();
+    let micros = parts.next().and_then(|rest| rest.strip_prefix('M'));
+    let micros = micros.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    let micros = micros.and_then(|micros| micros.parse().ok()).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {

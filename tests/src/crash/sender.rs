@@ -1,41 +1,69 @@
 //! A sender for whom everything may break at any moment, and who remembers what was promised to him.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
+use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::RECIPIENTS;
+use super::dialogue::Dialogue;
 
 /// What all senders together have done.
 #[derive(Default)]
 pub struct Ledger {
-    /// Message-IDs that got a 250, with the queue id.
-    pub accepted: Mutex<Vec<(String, String)>>,
+    pub accepted: Mutex<Vec<Accepted>>,
     /// Transactions that have begun and have no outcome yet.
     pub in_flight: AtomicUsize,
     pub stop: AtomicBool,
+    /// Refusals that no crash excuses.
+    pub wrong: Mutex<Vec<String>>,
     next: AtomicUsize,
 }
 
+/// A message that got a 250.
+#[derive(Debug)]
+pub struct Accepted {
+    pub message_id: String,
+    pub queue_id: String,
+    /// When its transaction began.
+    pub since: SystemTime,
+}
+
+/// The port to send to, and whether one logs in there.
+#[derive(Clone, Copy)]
+pub struct Door {
+    pub port: u16,
+    pub login: bool,
+}
+
+/// user1@example.com, secret
+const PLAIN: &str = "AHVzZXIxQGV4YW1wbGUuY29tAHNlY3JldA==";
+
 impl Ledger {
     /// Sends one message after the other until it is told to stop.
-    pub fn send_all(&self, port: u16) {
+    pub fn send_all(&self, door: Door) {
         while !self.stop.load(Ordering::Relaxed) {
-            if self.send(port).is_err() {
+            if let Err(error) = self.send(door) {
+                let text = error.to_string();
+                if text.starts_with('5') {
+                    self.wrong.lock().unwrap().push(text);
+                }
                 std::thread::sleep(Duration::from_millis(2)); // the daemon is just being started
             }
         }
     }
 
     /// One message in a connection of its own.
-    pub fn send(&self, port: u16) -> io::Result<()> {
+    pub fn send(&self, door: Door) -> io::Result<()> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = format!("<{number}@crash.example>");
-        let mut client = Dialogue::connect(port)?;
+        let mut client = Dialogue::connect(door.port)?;
         client.expect("", '2')?;
         client.expect("EHLO client.example\r\n", '2')?;
+        if door.login {
+            client.expect(&format!("AUTH PLAIN {PLAIN}\r\n"), '2')?;
+        }
+        let since = SystemTime::now();
         client.expect("MAIL FROM:<sender@elsewhere.example>\r\n", '2')?;
         let _in_flight = InFlight::begin(&self.in_flight);
         for recipient in RECIPIENTS {
@@ -46,7 +74,7 @@ impl Ledger {
         let reply = client
             .expect(&format!("Subject: {number}\r\nMessage-ID: {id}\r\n\r\n{body}.\r\n"), '2')?;
         let queue_id = reply.rsplit(' ').next().unwrap_or_default().to_owned();
-        self.accepted.lock().unwrap().push((id, queue_id));
+        self.accepted.lock().unwrap().push(Accepted { message_id: id, queue_id, since });
         let _ = client.expect("QUIT\r\n", '2');
         Ok(())
     }
@@ -64,32 +92,5 @@ impl<'ledger> InFlight<'ledger> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-struct Dialogue(BufReader<TcpStream>);
-
-impl Dialogue {
-    fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        stream.set_nodelay(true)?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    /// Sends, and returns the last line of a reply that begins with `class`; anything else is an error.
-    fn expect(&mut self, text: &str, class: char) -> io::Result<String> {
-        self.0.get_mut().write_all(text.as_bytes())?;
-        loop {
-            let mut line = String::new();
-            if self.0.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if line.as_bytes().get(3) == Some(&b'-') {
-                continue;
-            }
-            let line = line.trim_end().to_owned();
-            return if line.starts_with(class) { Ok(line) } else { Err(io::Error::other(line)) };
-        }
     }
 }
