@@ -1,8 +1,12 @@
 //! Our authd in the place of Dovecot's, under Postfix's smtpd and under Dovecot's own login processes.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+
 use harness::client::Client;
 use harness::daemon::Daemon;
 use harness::dovecot::Dovecot;
+use harness::log::eventually;
 use harness::postfix::Postfix;
 use harness::{Log, Scratch, skip};
 use std::process::{Command, Stdio};
@@ -58,10 +62,18 @@ fn postfix_logs_in_through_our_authd() {
         return;
     }
     let scratch = Scratch::new();
+    let boxes = scratch.directory("virtual");
+    std::fs::set_permissions(&boxes, std::fs::Permissions::from_mode(0o1777)).unwrap();
     let mut postfix = Postfix::lay(
         &scratch,
-        "smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = private/auth\n\
-         smtpd_tls_auth_only = no\nsmtpd_relay_restrictions = permit_sasl_authenticated, reject\n",
+        &format!(
+            "smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = private/auth\n\
+             smtpd_tls_auth_only = no\nsmtpd_relay_restrictions = permit_sasl_authenticated, reject\n\
+             in_flow_delay = 0\nvirtual_mailbox_domains = virt.example\nvirtual_mailbox_base = {}\n\
+             virtual_mailbox_maps = inline:{{{{anna@virt.example = anna/}}}}\n\
+             virtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\nvirtual_minimum_uid = 1\n",
+            boxes.display()
+        ),
     );
     let spool = postfix.queue().join("private/auth");
     let listener = format!(
@@ -88,8 +100,25 @@ fn postfix_logs_in_through_our_authd() {
             client.expect("c2VjcmV0", "235");
         }
         client.expect("MAIL FROM:<user@example.org>", "250");
+        client.expect("RCPT TO:<anna@virt.example>", "250");
+        client.expect("DATA", "354");
+        client.expect(&format!("Subject: {round}\r\n\r\nbody\r\n."), "250");
         client.expect("QUIT", "221");
     }
+    let new = boxes.join("anna/new");
+    eventually("all of them in the mailbox", || {
+        (std::fs::read_dir(&new).map_or(0, Iterator::count) == ROUNDS).then_some(())
+    });
+    let subjects: BTreeSet<usize> = std::fs::read_dir(&new)
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .map(|text| {
+            text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap().parse().unwrap()
+        })
+        .collect();
+    assert_eq!(subjects, (0..ROUNDS).collect());
+    let used = "sasl_method=PLAIN, sasl_username=user@example.org";
+    assert_eq!(postfix.log.text().matches(used).count(), ROUNDS / 2);
     authd.log.wait_for("passwd-file(user@example.org,127.0.0.1): Password mismatch");
     postfix.stop();
 }

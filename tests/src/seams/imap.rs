@@ -1,6 +1,7 @@
-//! One Maildir that Dovecot's LMTP fills while Dovecot's imapd and ours have it open.
+//! One Maildir that Dovecot's LMTP fills while Dovecot's imapd and ours have it open, and both POP3 servers read it.
 
 use harness::client::Client;
+use harness::{Daemon, ports};
 
 use crate::compliance::imap::Both;
 
@@ -35,9 +36,49 @@ fn shown(client: &mut Client) -> Vec<String> {
     lines
 }
 
+/// Our pop3d on the configuration of `both`, and its port.
+fn pop3d(both: &Both) -> (Daemon, u16) {
+    let port = ports::free();
+    let config = std::fs::read_to_string(both.dovecot.config()).unwrap();
+    let config =
+        config.replacen(&format!("port = {}", both.dovecot.pop3), &format!("port = {port}"), 1);
+    let directory = both.dovecot.config().parent().unwrap().join("pop3d");
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("dovecot.conf");
+    std::fs::write(&path, config).unwrap();
+    (Daemon::start("pop3d", &directory, &["-c", path.to_str().unwrap()]), port)
+}
+
+/// A POP3 session in the transaction state.
+fn maildrop(port: u16) -> Client {
+    let mut client = Client::tcp(port);
+    client.line();
+    for command in ["USER theirs@example.org", "PASS secret"] {
+        client.send(command);
+        let answer = client.line();
+        assert!(answer.starts_with("+OK"), "{command}: {answer}");
+    }
+    client
+}
+
+/// Number and UIDL of every message.
+fn uidls(client: &mut Client) -> Vec<String> {
+    client.send("UIDL");
+    assert!(client.line().starts_with("+OK"));
+    let mut lines = Vec::new();
+    loop {
+        match client.line() {
+            line if line == "." => return lines,
+            line => lines.push(line),
+        }
+    }
+}
+
 #[test]
 fn dovecot_and_ours_have_one_mailbox_open() {
     let Some(both) = Both::start("") else { return };
+    let (_pop3d, pop3) = pop3d(&both);
+    let mut first_uidls = Vec::new();
     let mut theirs = logged_in(both.dovecot.imap);
     let mut ours = logged_in(both.port);
     let mut lmtp = Client::unix(&both.dovecot.lmtp);
@@ -50,6 +91,21 @@ fn dovecot_and_ours_have_one_mailbox_open() {
             theirs.imap("n", "NOOP");
             let server = if number % 20 == 0 { &mut ours } else { &mut theirs };
             server.imap("s", &format!("UID STORE {number} +FLAGS.SILENT (\\Flagged kw{number})"));
+            let (mut dovecots, mut ours) = (maildrop(both.dovecot.pop3), maildrop(pop3));
+            let listed = uidls(&mut ours);
+            assert_eq!(listed, uidls(&mut dovecots));
+            assert_eq!(listed.len(), number);
+            assert!(
+                listed.starts_with(&first_uidls),
+                "a UIDL changed: {first_uidls:?}, {listed:?}"
+            );
+            first_uidls = listed;
+            ours.send("RETR 10");
+            while ours.line() != "." {}
+            for client in [&mut dovecots, &mut ours] {
+                client.send("QUIT");
+                assert!(client.line().starts_with("+OK"));
+            }
         }
     }
     ours.imap("s", "UID STORE 1:5 +FLAGS.SILENT (\\Seen)");
@@ -58,6 +114,11 @@ fn dovecot_and_ours_have_one_mailbox_open() {
     ours.imap("x", "EXPUNGE");
     theirs.imap("s", "UID STORE 13:14 +FLAGS.SILENT (\\Deleted)");
     theirs.imap("x", "EXPUNGE");
+    let mut ours_by_pop3 = maildrop(pop3);
+    for command in ["DELE 1", "QUIT"] {
+        ours_by_pop3.send(command);
+        assert!(ours_by_pop3.line().starts_with("+OK"));
+    }
     let (mut before, mut after) = (Vec::new(), Vec::new());
     harness::log::eventually("both to know of all changes", || {
         ours.imap("n", "NOOP");
@@ -66,12 +127,12 @@ fn dovecot_and_ours_have_one_mailbox_open() {
         after = shown(&mut ours);
         (before == after).then_some(())
     });
-    assert_eq!(after.len(), MESSAGES - 4, "{after:#?}");
+    assert_eq!(after.len(), MESSAGES - 5, "{after:#?}");
     // A fresh look, through Dovecot's index and through none.
     let mut again = logged_in(both.dovecot.imap);
     assert_eq!(shown(&mut again), after);
     let text = both.dovecot.doveadm(&["fetch", "-u", "theirs@example.org", "uid flags", "ALL"]);
-    assert_eq!(text.matches("uid:").count(), MESSAGES - 4, "{text}");
+    assert_eq!(text.matches("uid:").count(), MESSAGES - 5, "{text}");
     assert!(!both.dovecot.log.text().contains("Error: "), "{}", both.dovecot.log.text());
 }
 
