@@ -3,7 +3,6 @@
 use crate::login::Login;
 use crate::scheme::hex;
 use crate::settings::{LogLevel, PasswordLog};
-use sha1::{Digest, Sha1};
 
 /// Says something about a login, if this database or service is verbose.
 pub fn info(verbose: bool, login: &Login, driver: &str, text: &str) {
@@ -51,7 +50,7 @@ pub fn given_password(level: &LogLevel, password: &[u8]) -> String {
             format!(" (given password: {})", cut(text, length))
         }
         PasswordLog::Sha1(length) => {
-            format!(" (SHA1 of given password: {})", cut(hex(&Sha1::digest(password)), length))
+            format!(" (SHA1 of given password: {})", cut(hex(&crypto::sha1(password)), length))
         }
     }
 }

@@ -11,10 +11,8 @@ use crate::settings::{Kind, Owner};
 use crate::userdb::{self, UserResult};
 use crate::username;
 use daemon::{Cause, Peer, Stream};
-use hmac::{Hmac, KeyInit, Mac};
 use protocol::dovecot_auth::master::{MasterReply, MasterRequest, VERSION};
 use protocol::dovecot_auth::{Lines, Params, Request, Ticket};
-use sha1::Sha1;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -271,9 +269,8 @@ async fn confirm(
 
 /// What the session may show later instead of a password; good while this process lives.
 fn token(shared: &Shared, login: &Login, pid: Option<i32>) -> String {
-    let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(&shared.secret) else { return String::new() };
     let session = login.request.session.as_deref().unwrap_or_default();
     let pid = pid.unwrap_or_default();
-    mac.update(format!("{}\0{pid}\0{}\0{session}", login.request.service, login.user).as_bytes());
-    hex(&mac.finalize().into_bytes())
+    let text = format!("{}\0{pid}\0{}\0{session}", login.request.service, login.user);
+    hex(&crypto::hmac_sha1(&shared.secret, text.as_bytes()))
 }

@@ -3,10 +3,7 @@
 
 use crate::scheme::hex;
 use crate::settings::MechanismName;
-use hmac::{Hmac, KeyInit, Mac};
-use md5::Md5;
 use protocol::dovecot_auth::Mechanism;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 impl MechanismName {
@@ -161,9 +158,8 @@ fn cram_md5(challenge: String, response: &[u8]) -> Progress {
 /// Whether a CRAM-MD5 response proves to know `password`.
 #[must_use]
 pub fn cram_md5_fits(challenge: &str, response: &str, password: &[u8]) -> bool {
-    let Ok(mut mac) = Hmac::<Md5>::new_from_slice(password) else { return false };
-    mac.update(challenge.as_bytes());
-    hex(&mac.finalize().into_bytes()).as_bytes().ct_eq(response.as_bytes()).into()
+    let expected = hex(&crypto::hmac_md5(password, challenge.as_bytes()));
+    crypto::equal(expected.as_bytes(), response.as_bytes())
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use protocol::dovecot_auth::Ticket;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use subtle::ConstantTimeEq;
 
 /// Shared by all connections.
 #[derive(Default)]
@@ -45,8 +44,7 @@ impl Registry {
     pub fn take(&self, ticket: &Ticket) -> Option<Login> {
         let mut processes = self.lock();
         let process = processes.get_mut(&ticket.client_pid)?;
-        let fits: bool = process.cookie.as_bytes().ct_eq(ticket.cookie.as_bytes()).into();
-        if !fits {
+        if !crypto::equal(process.cookie.as_bytes(), ticket.cookie.as_bytes()) {
             return None;
         }
         let (since, login) = process.logins.remove(&ticket.auth_id)?;

@@ -1,6 +1,5 @@
 //! Texts with %variables, as the settings of the auth service hold them: `%Ln`, `%{domain}`, `/etc/%d/passwd`.
 
-use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 /// A text whose variables are known to exist.
@@ -226,7 +225,7 @@ impl Modifier {
             Self::Reverse => text.chars().rev().collect(),
             Self::Trim => text.trim().to_owned(),
             Self::Hex => text.parse().map_or_else(|_| text.to_owned(), |n: u64| format!("{n:x}")),
-            Self::Md5 => crate::scheme::hex(&Md5::digest(text)),
+            Self::Md5 => crate::scheme::hex(&crypto::md5(text.as_bytes())),
             Self::Escape => text.replace('\\', "\\\\").replace('"', "\\\"").replace('\'', "\\'"),
         }
     }

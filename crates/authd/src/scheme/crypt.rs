@@ -5,7 +5,6 @@ use super::{Verdict, md5_crypt};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordVerifier};
 use sha_crypt::ShaCrypt;
-use subtle::ConstantTimeEq;
 
 /// About three seconds of SHA-512.
 const MAX_SHA_ROUNDS: u64 = 5_000_000;
@@ -27,7 +26,7 @@ pub(super) fn verify(scheme: &str, hash: &str, password: &[u8]) -> Verdict {
         match rest.split_once('$') {
             Some((salt, _)) => {
                 let computed = md5_crypt::hash(password, salt.as_bytes());
-                Verdict::of(computed.as_bytes().ct_eq(hash.as_bytes()).into())
+                Verdict::of(crypto::equal(computed.as_bytes(), hash.as_bytes()))
             }
             None => broken(scheme),
         }

@@ -1,38 +1,27 @@
 //! Plain and salted digests: SHA, SSHA, MD5 and their longer kin. The salt follows the digest.
 
 use super::Verdict;
-use md5::Md5;
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256, Sha512};
-use subtle::ConstantTimeEq;
+use crypto::Hash;
 
 /// One of the digest schemes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digest {
-    algorithm: Algorithm,
+    algorithm: Hash,
     salted: bool,
     hex: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Algorithm {
-    Md5,
-    Sha1,
-    Sha256,
-    Sha512,
 }
 
 impl Digest {
     pub fn named(scheme: &str) -> Option<Self> {
         let (algorithm, salted) = match scheme {
-            "SHA" | "SHA1" => (Algorithm::Sha1, false),
-            "SSHA" => (Algorithm::Sha1, true),
-            "SHA256" => (Algorithm::Sha256, false),
-            "SSHA256" => (Algorithm::Sha256, true),
-            "SHA512" => (Algorithm::Sha512, false),
-            "SSHA512" => (Algorithm::Sha512, true),
-            "SMD5" => (Algorithm::Md5, true),
-            "LDAP-MD5" | "PLAIN-MD5" => (Algorithm::Md5, false),
+            "SHA" | "SHA1" => (Hash::Sha1, false),
+            "SSHA" => (Hash::Sha1, true),
+            "SHA256" => (Hash::Sha256, false),
+            "SSHA256" => (Hash::Sha256, true),
+            "SHA512" => (Hash::Sha512, false),
+            "SSHA512" => (Hash::Sha512, true),
+            "SMD5" => (Hash::Md5, true),
+            "LDAP-MD5" | "PLAIN-MD5" => (Hash::Md5, false),
             _ => return None,
         };
         Some(Self { algorithm, salted, hex: scheme == "PLAIN-MD5" })
@@ -45,12 +34,7 @@ impl Digest {
 
     /// Octets of the digest, without a salt.
     pub fn length(self) -> usize {
-        match self.algorithm {
-            Algorithm::Md5 => 16,
-            Algorithm::Sha1 => 20,
-            Algorithm::Sha256 => 32,
-            Algorithm::Sha512 => 64,
-        }
+        self.algorithm.length()
     }
 
     pub fn verify(self, stored: &[u8], password: &[u8]) -> Verdict {
@@ -60,23 +44,7 @@ impl Digest {
         if !self.salted && !salt.is_empty() {
             return Verdict::Unusable("Password hash is too long".into());
         }
-        Verdict::of(self.compute(password, salt).ct_eq(digest).into())
-    }
-
-    fn compute(self, password: &[u8], salt: &[u8]) -> Vec<u8> {
-        match self.algorithm {
-            Algorithm::Md5 => {
-                Md5::new().chain_update(password).chain_update(salt).finalize().to_vec()
-            }
-            Algorithm::Sha1 => {
-                Sha1::new().chain_update(password).chain_update(salt).finalize().to_vec()
-            }
-            Algorithm::Sha256 => {
-                Sha256::new().chain_update(password).chain_update(salt).finalize().to_vec()
-            }
-            Algorithm::Sha512 => {
-                Sha512::new().chain_update(password).chain_update(salt).finalize().to_vec()
-            }
-        }
+        let computed = self.algorithm.of(&[password, salt].concat());
+        Verdict::of(crypto::equal(&computed, digest))
     }
 }

@@ -1,15 +1,15 @@
 //! `$1$salt$hash`: Poul-Henning Kamp's MD5-crypt, which old password files still hold.
 
-use md5::{Digest, Md5};
+use crypto::{Digest, Hash};
 
 const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// The whole `$1$salt$hash` of a password. Of the salt eight bytes count.
 pub(super) fn hash(password: &[u8], salt: &[u8]) -> String {
     let salt = &salt[..salt.len().min(8)];
-    let mut first = Md5::new().chain_update(password).chain_update(b"$1$").chain_update(salt);
-    let alternate =
-        Md5::new().chain_update(password).chain_update(salt).chain_update(password).finalize();
+    let mut first = Digest::new(Hash::Md5);
+    first.update(&[password, b"$1$", salt].concat());
+    let alternate = Hash::Md5.of(&[password, salt, password].concat());
     for chunk in password.chunks(16) {
         first.update(&alternate[..chunk.len()]);
     }
@@ -19,27 +19,19 @@ pub(super) fn hash(password: &[u8], salt: &[u8]) -> String {
         first.update(if bits & 1 == 1 { &[0] } else { &password[..1] });
         bits >>= 1;
     }
-    let mut digest = first.finalize();
+    let mut digest = first.finish();
     for round in 0..1000 {
         let odd = round % 2 == 1;
-        let mut next = Md5::new();
-        if odd {
-            next.update(password)
-        } else {
-            next.update(digest)
-        }
+        let mut next = Digest::new(Hash::Md5);
+        next.update(if odd { password } else { &digest });
         if round % 3 != 0 {
             next.update(salt);
         }
         if round % 7 != 0 {
             next.update(password);
         }
-        if odd {
-            next.update(digest)
-        } else {
-            next.update(password)
-        }
-        digest = next.finalize();
+        next.update(if odd { &digest } else { password });
+        digest = next.finish();
     }
     let mut text = String::from("$1$");
     text.push_str(&String::from_utf8_lossy(salt));

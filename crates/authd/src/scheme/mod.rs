@@ -6,7 +6,6 @@ mod md5_crypt;
 mod scram;
 
 use protocol::base64;
-use subtle::ConstantTimeEq;
 
 /// A stored password that is split into its scheme and its hash.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,7 +84,7 @@ impl Stored {
         }
         match self.scheme.as_str() {
             "PLAIN" | "CLEAR" | "CLEARTEXT" => match self.plain() {
-                Some(plain) => Verdict::of(plain.ct_eq(password).into()),
+                Some(plain) => Verdict::of(crypto::equal(&plain, password)),
                 None => self.broken(),
             },
             "CRYPT" | "SHA512-CRYPT" | "SHA256-CRYPT" | "BLF-CRYPT" | "MD5-CRYPT" | "MD5"
