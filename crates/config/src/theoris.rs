@@ -3,7 +3,7 @@
 //! The file is the lowest layer over the defaults, then the environment (`THEORIS__SMTPD__DEBUG=true`),
 //! then `--set smtpd.debug=true`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -27,6 +27,7 @@ pub struct Theoris {
     pub lmtp_delivery: Daemon,
     pub pop3d: Daemon,
     pub queue_manager: Daemon,
+    pub resolver: Resolver,
     pub smtpd: Daemon,
 }
 
@@ -39,6 +40,7 @@ impl Default for Theoris {
             lmtp_delivery: Daemon::default(),
             pop3d: Daemon::default(),
             queue_manager: Daemon::default(),
+            resolver: Resolver::default(),
             smtpd: Daemon::default(),
         }
     }
@@ -61,6 +63,71 @@ pub struct Daemon {
 impl Default for Daemon {
     fn default() -> Self {
         Self { metrics: Address(None), debug: false, reload_grace: 3600, stop_grace: 10 }
+    }
+}
+
+/// `[resolver]`: whom to ask for names, where `/etc/resolv.conf` does not fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Resolver {
+    /// Name servers in the order of asking, such as `["127.0.0.1:5353"]`; the port is 53 if none is given. Empty:
+    /// those of `/etc/resolv.conf`.
+    pub servers: Vec<Server>,
+    /// Seconds to wait for one server's answer; 0: as `/etc/resolv.conf` says, else 5.
+    pub timeout: Few,
+    /// How often all servers are asked; 0: as `/etc/resolv.conf` says, else 2.
+    pub attempts: Few,
+}
+
+/// A small number, 0 to 60; 0 stands for what is usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Few(u8);
+
+impl Few {
+    pub fn positive(self) -> Option<u8> {
+        Some(self.0).filter(|number| *number > 0)
+    }
+}
+
+impl TryFrom<u32> for Few {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        match u8::try_from(number) {
+            Ok(few @ 0..=60) => Ok(Self(few)),
+            _ => Err(format!("{number} is not between 0 and 60")),
+        }
+    }
+}
+
+impl From<Few> for u32 {
+    fn from(few: Few) -> Self {
+        few.0.into()
+    }
+}
+
+/// The address of a name server, with or without a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Server(pub SocketAddr);
+
+impl TryFrom<String> for Server {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let with_port = text.parse::<SocketAddr>();
+        let alone = || text.parse::<IpAddr>().map(|address| (address, 53).into());
+        match with_port.or_else(|_| alone()) {
+            Ok(server) => Ok(Self(server)),
+            Err(_) => Err(format!("\"{text}\" is no address of a name server")),
+        }
+    }
+}
+
+impl From<Server> for String {
+    fn from(server: Server) -> Self {
+        server.0.to_string()
     }
 }
 
@@ -195,6 +262,7 @@ fn example(value: &Value) -> String {
         Value::String(_, text) if text.is_empty() => "\"127.0.0.1:9154\"".to_owned(),
         Value::String(_, text) => format!("{text:?}"),
         Value::Bool(_, value) => value.to_string(),
+        Value::Array(..) => "[\"127.0.0.1:53\"]".to_owned(),
         other => other
             .deserialize::<u64>()
             .map_or_else(|_| "its default".to_owned(), |number| number.to_string()),
@@ -330,6 +398,27 @@ mod tests {
             Some("127.0.0.1:9154".parse().unwrap())
         );
         assert_eq!(read("", &[], &[]), (Theoris::default(), String::new()));
+    }
+
+    #[test]
+    fn name_servers_are_told_with_or_without_a_port() {
+        let (theoris, problems) =
+            read("[resolver]\nservers = [\"127.0.0.9:5353\", \"::1\"]\ntimeout = 2\n", &[], &[]);
+        assert_eq!(problems, "");
+        let servers: Vec<String> =
+            theoris.resolver.servers.iter().map(|server| server.0.to_string()).collect();
+        assert_eq!(servers, ["127.0.0.9:5353", "[::1]:53"]);
+        assert_eq!(
+            (theoris.resolver.timeout.positive(), theoris.resolver.attempts.positive()),
+            (Some(2), None)
+        );
+        insta::assert_snapshot!(
+            read("[resolver]\nservers = [\"localhost\"]\nattempts = 99\n", &[], &[]).1,
+            @r#"
+            /t:2: resolver.servers: "localhost" is no address of a name server; write something like ["127.0.0.1:53"]
+            /t:3: resolver.attempts: 99 is not between 0 and 60; write something like 0
+            "#
+        );
     }
 
     #[test]
