@@ -65,6 +65,17 @@ impl Stream {
         }
     }
 
+    /// Whether the kernel holds bytes that nobody has read; `false` for streams of tests.
+    pub fn has_arrived(&self) -> bool {
+        let held = match self {
+            Self::Tcp(stream) => rustix::io::ioctl_fionread(stream),
+            Self::Unix(stream) => rustix::io::ioctl_fionread(stream),
+            Self::Tls(stream) => return stream.get_ref().0.has_arrived(),
+            Self::Other(_) => return false,
+        };
+        held.is_ok_and(|count| count > 0)
+    }
+
     /// Who is at the other end; `None` for streams of tests and broken connections.
     pub fn peer(&self) -> Option<Peer> {
         match self {

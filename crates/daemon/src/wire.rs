@@ -4,8 +4,11 @@
 //! losing a byte. Nothing here grows without bound: a line is cut at the caller's limit, and what is
 //! read ahead is at most one chunk more than what the caller left in the buffer.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -225,6 +228,32 @@ impl Wire {
         }
     }
 
+    /// Reads what has arrived already and waits for nothing, not for the tick of a timer either; 0 is nothing, or the
+    /// end. Sends first what was queued.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::fill`].
+    pub async fn fill_arrived(&mut self) -> Result<usize, WireError> {
+        self.flush().await?;
+        if self.input.len() >= FULLEST {
+            return Err(WireError::Endless);
+        }
+        self.input.reserve(CHUNK);
+        let stream = self.stream.as_mut().ok_or(WireError::Closed)?;
+        if stream.has_arrived() {
+            // The kernel has it; let the reactor learn of it.
+            tokio::task::yield_now().await;
+        }
+        let mut reading = pin!(stream.read_buf(&mut self.input));
+        match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+            Poll::Pending => Ok(0),
+            Poll::Ready(Ok(count)) => Ok(count),
+            Poll::Ready(Err(error)) if is_end(&error) => Ok(0),
+            Poll::Ready(Err(error)) => Err(WireError::Io(error)),
+        }
+    }
+
     /// Adds to the reply that the next [`Self::flush`] (or [`Self::fill`]) sends in one write.
     pub fn queue(&mut self, bytes: &[u8]) {
         self.output.extend_from_slice(bytes);
@@ -382,6 +411,22 @@ mod tests {
         assert_eq!(got.len(), 2);
         assert_eq!((got[0].0.len(), got[0].1), (512, LineEnd::TooLong));
         assert_eq!(got[1].0, "NOOP");
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_read_without_waiting() {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (here, _) = listener.accept().unwrap();
+        let mut wire = Wire::new(Stream::from_descriptor(here.into()).unwrap());
+        for _ in 0..3 {
+            assert_eq!(wire.fill_arrived().await.unwrap(), 0);
+        }
+        peer.write_all(b"NOOP\r\n").unwrap(); // the other end has it when this returns
+        assert_eq!(wire.fill_arrived().await.unwrap(), 6);
+        assert_eq!(wire.fill_arrived().await.unwrap(), 0);
+        assert_eq!(wire.buffer(), b"NOOP\r\n");
     }
 
     #[tokio::test]

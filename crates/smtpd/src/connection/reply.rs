@@ -50,11 +50,7 @@ impl Conversation {
             return Ok(());
         }
         if self.wire.buffer().is_empty() {
-            // What has arrived is read; nothing is waited for.
-            match tokio::time::timeout(Duration::ZERO, self.wire.fill()).await {
-                Err(_) | Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(error.into()),
-            }
+            self.wire.fill_arrived().await?;
         }
         let ahead = self.wire.buffer();
         if ahead.is_empty() {
