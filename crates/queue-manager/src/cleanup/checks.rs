@@ -92,11 +92,10 @@ impl Message {
         }
     }
 
-    /// Checks the first `room` octets of a body line and writes what becomes of it.
-    pub(super) async fn check_body(&mut self, kind: RecordType, line: &[u8], room: usize) {
+    /// Checks a body line and writes what becomes of it.
+    pub(super) async fn check_body(&mut self, kind: RecordType, line: &[u8]) {
         let maps = self.service.settings.checks.body.clone();
-        let seen = line.get(..room).unwrap_or(line);
-        match self.check(&maps, "body_checks", "body", seen).await {
+        match self.check(&maps, "body_checks", "body", line).await {
             Line::Keep => self.put_text(kind, line),
             Line::Drop => {}
             Line::Replace(text) => self.put_text(kind, text.as_bytes()),

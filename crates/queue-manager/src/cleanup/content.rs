@@ -4,7 +4,8 @@ use protocol::postfix::cleanup::{CleanupFlags, CleanupStatus};
 use protocol::postfix::record::{Record, RecordType};
 
 use super::message::Message;
-use super::mime::{After, Mime, Section};
+use super::mime::{After, Encoding, Mime, Section, TooDeep};
+use super::settings::Strict;
 
 /// How far the content has been read.
 #[derive(Default)]
@@ -15,7 +16,7 @@ pub(crate) struct Content {
     line_open: bool,
     /// The field that is being collected, its lines divided by LF.
     field: Vec<u8>,
-    /// Octets of this body part that checks have seen.
+    /// How far the body lines behind the last header go, as `body_checks_size_limit` counts.
     checked: usize,
     /// Where the body's header lines are (`Received:` …), for the missing ones.
     pub seen: Seen,
@@ -83,8 +84,13 @@ impl Message {
     fn acceptable(&mut self, data: &[u8]) -> Option<Vec<u8>> {
         let settings = &self.service.settings;
         if data.iter().any(|octet| settings.reject_characters.contains(octet)) {
-            self.info(&format!("reject: body {} {}", first(data, 200), self.circumstances()));
+            let text = first(data, 200);
+            let around = self.circumstances();
+            self.info(&format!("reject: content {text} {around}: 5.7.1 disallowed character"));
             self.status.add(CleanupStatus::CONT);
+            if self.reason.is_empty() {
+                "5.7.1 disallowed character".clone_into(&mut self.reason);
+            }
             return None;
         }
         let stray = |octet: u8| settings.replace_stray_cr_lf && matches!(octet, b'\r' | b'\n');
@@ -109,7 +115,9 @@ impl Message {
             return;
         }
         let after = self.end_header().await;
+        self.content.checked += 1;
         if data.is_empty() && kind == RecordType::LINE {
+            self.content.checked = 1;
             self.put_text(RecordType::LINE, b"");
             if after == After::Body {
                 self.content.place = Place::Body;
@@ -137,9 +145,9 @@ impl Message {
         }
         let section = self.content.mime.section;
         let name = field.get(..length).unwrap_or_default().trim_ascii_end();
-        if self.service.settings.mime && name.eq_ignore_ascii_case(b"content-type") {
-            let value = field.get(length + 1..).unwrap_or_default();
-            self.content.mime.content_type(value);
+        self.note_mime(name, field.get(length + 1..).unwrap_or_default(), &field);
+        if self.strict().header && !field.is_ascii() {
+            self.mime_fault("improper use of 8-bit data in message header", &field);
         }
         if section == Section::Primary {
             self.content.utf8_header |= !field.is_ascii();
@@ -159,24 +167,60 @@ impl Message {
         }
     }
 
+    /// What the field says of the body, if MIME is looked at.
+    fn note_mime(&mut self, name: &[u8], value: &[u8], field: &[u8]) {
+        if !self.service.settings.mime {
+            return;
+        }
+        if name.eq_ignore_ascii_case(b"content-transfer-encoding") {
+            self.content.mime.transfer_encoding(value);
+        }
+        if name.eq_ignore_ascii_case(b"content-type") {
+            let deep = self.content.mime.content_type(value) == Err(TooDeep);
+            if deep && self.strict().nesting {
+                self.mime_fault("MIME nesting exceeds safety limit", field);
+            }
+        }
+    }
+
+    /// What of MIME is refused: nothing where the content is not checked at all.
+    fn strict(&self) -> Strict {
+        let asked = self.service.settings.mime && self.flags.contains(CleanupFlags::FILTER);
+        if asked { self.service.settings.strict } else { Strict::default() }
+    }
+
+    fn mime_fault(&mut self, what: &str, text: &[u8]) {
+        let text = first(text, 100);
+        self.info(&format!("reject: mime-error {what}: {text} {}", self.parties()));
+        self.status.add(CleanupStatus::CONT);
+        if self.reason.is_empty() {
+            self.reason = format!("5.6.0 {what}");
+        }
+    }
+
     async fn end_header(&mut self) -> After {
         if self.content.mime.section == Section::Primary {
             self.missing_fields().await;
         }
-        let after = self.content.mime.end_of_header();
-        self.content.checked = 0;
-        after
+        if self.strict().encoding && self.content.mime.is_wrongly_encoded() {
+            let name = self.content.mime.encoding.name();
+            self.mime_fault("invalid message/* or multipart/* encoding domain", name.as_bytes());
+        }
+        self.content.mime.end_of_header()
     }
 
     async fn body_piece(&mut self, kind: RecordType, data: &[u8], continues: bool) {
+        let plain = self.content.mime.encoding == Encoding::SevenBit;
+        if self.strict().body && plain && !data.is_ascii() && self.writes() {
+            self.mime_fault("improper use of 8-bit data in message body", data);
+        }
         let begins_part = !continues && self.content.mime.begins_part(data);
-        let limit = self.service.settings.checks.body_size;
-        let checks = self.flags.contains(CleanupFlags::FILTER)
-            && !self.service.settings.checks.body.is_empty();
-        if checks && self.content.checked < limit && !data.is_empty() {
-            let room = (limit - self.content.checked).min(data.len());
-            self.content.checked += data.len();
-            self.check_body(kind, data, room).await;
+        let checks = &self.service.settings.checks;
+        let seen = self.content.checked;
+        self.content.checked += data.len() + 1;
+        let checked = self.flags.contains(CleanupFlags::FILTER) && !checks.body.is_empty();
+        if checked && seen < checks.body_size && !data.is_empty() {
+            self.check_body(kind, data).await;
         } else {
             self.put_text(kind, data);
         }

@@ -245,6 +245,15 @@ impl Message {
         tracing::info!(target: "mail", ident = self.service.ident, queue_id = %id, "{id}: {text}");
     }
 
+    /// `from ORIGIN; from=<…> to=<…>`: the end of a line about MIME.
+    pub fn parties(&self) -> String {
+        let envelope = &self.envelope;
+        let origin = if envelope.origin.is_empty() { "unknown" } else { &envelope.origin };
+        let sender = envelope.sender.as_deref().unwrap_or_default();
+        let recipient = envelope.last_recipient.as_deref().unwrap_or("unknown");
+        format!("from {origin}; from=<{sender}> to=<{recipient}>")
+    }
+
     /// ` from <origin>; from=<…> to=<…> proto=… helo=<…>`: the end of a line about a check.
     pub fn circumstances(&self) -> String {
         use std::fmt::Write as _;

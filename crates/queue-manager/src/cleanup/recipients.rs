@@ -4,7 +4,7 @@ use mail_types::{Notify, quote_822, unquote_822};
 use protocol::postfix::cleanup::{CleanupFlags, CleanupStatus};
 use protocol::postfix::record::RecordType;
 use protocol::postfix::{Dsn, Recipient};
-use routing::expand::Role;
+use routing::expand::{ExpandError, Role};
 use routing::rewrite::Context;
 
 use super::bounce;
@@ -68,6 +68,16 @@ impl Message {
             return;
         }
         let found = self.service.routing.virtual_aliases(&recipient.address).await;
+        let unreasonable =
+            found.as_ref().is_err_and(|error| !matches!(error, ExpandError::Lookup(_)));
+        if found.is_err() && self.reason.is_empty() {
+            "4.6.0 Alias expansion error".clone_into(&mut self.reason);
+        }
+        if let (true, Err(error)) = (unreasonable, &found) {
+            self.warn(&format!("{error} -- message not accepted, try again later"));
+            self.status.add(CleanupStatus::DEFER);
+            return;
+        }
         let Some(addresses) = self.answered("virtual_alias_maps", found) else { return };
         let success = Notify::SUCCESS.bits();
         let same = matches!(addresses.as_slice(), [only] if *only == recipient.address);

@@ -25,6 +25,7 @@ pub struct Settings {
     pub original_recipient: bool,
     pub replace_stray_cr_lf: bool,
     pub mime: bool,
+    pub strict: Strict,
     /// `detect_8bit_encoding_header`: Content-Transfer-Encoding tells the encoding.
     pub detect_8bit: bool,
     pub smtputf8: bool,
@@ -55,6 +56,19 @@ pub struct Limits {
     pub mime_boundary: usize,
     /// `header_address_token_limit`: addresses of one field that are rewritten.
     pub addresses: usize,
+}
+
+/// Which breaches of MIME are refused.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Strict {
+    /// 8-bit octets in header fields.
+    pub header: bool,
+    /// 8-bit octets in a body that was not announced as such.
+    pub body: bool,
+    /// An encoding of a composite body.
+    pub encoding: bool,
+    /// Multiparts nested too deep.
+    pub nesting: bool,
 }
 
 /// To which addresses canonical maps and masquerading apply.
@@ -99,6 +113,7 @@ pub fn read(asked: &Asked<'_>, problems: &mut Problems) -> serde_json::Value {
     let mut none = Problems::default();
     let settings = Settings {
         routing: routing::settings::Settings::read(view, asked.files, &mut none),
+        strict: strict(view, problems),
         checks: checks(view, problems),
         limits: limits(view, problems),
         classes: Classes {
@@ -140,6 +155,18 @@ fn checks(view: &View<'_>, problems: &mut Problems) -> Checks {
         body: Maps::of(&view.get(postfix::BODY_CHECKS, problems)),
         body_size: number(view.get(postfix::BODY_CHECKS_SIZE_LIMIT, problems)),
     }
+}
+
+fn strict(view: &View<'_>, problems: &mut Problems) -> Strict {
+    let all = view.get(postfix::STRICT_8BITMIME, problems);
+    let header = all | view.get(postfix::STRICT_7BIT_HEADERS, problems);
+    let body = all | view.get(postfix::STRICT_8BITMIME_BODY, problems);
+    let encoding = view.get(postfix::STRICT_MIME_ENCODING_DOMAIN, problems);
+    let checks =
+        [postfix::HEADER_CHECKS, postfix::MIME_HEADER_CHECKS, postfix::NESTED_HEADER_CHECKS]
+            .into_iter()
+            .any(|setting| !view.get(setting, problems).is_empty());
+    Strict { header, body, encoding, nesting: header | body | encoding | checks }
 }
 
 fn limits(view: &View<'_>, problems: &mut Problems) -> Limits {

@@ -11,26 +11,26 @@ pub struct Case {
 }
 
 /// The parts of a message that a case may change.
-struct Message {
-    context: &'static str,
-    sender: &'static str,
-    before: Vec<Record>,
-    recipients: Vec<Record>,
-    received: usize,
-    head: Vec<Record>,
-    body: Vec<Record>,
-    extracted: Vec<Record>,
+pub struct Message {
+    pub context: &'static str,
+    pub sender: &'static str,
+    pub before: Vec<Record>,
+    pub recipients: Vec<Record>,
+    pub received: usize,
+    pub head: Vec<Record>,
+    pub body: Vec<Record>,
+    pub extracted: Vec<Record>,
 }
 
-fn r(kind: char, data: impl AsRef<[u8]>) -> Record {
+pub fn r(kind: char, data: impl AsRef<[u8]>) -> Record {
     (kind, data.as_ref().to_vec())
 }
 
-fn lines(lines: &[&str]) -> Vec<Record> {
+pub fn lines(lines: &[&str]) -> Vec<Record> {
     lines.iter().map(|line| r('N', line)).collect()
 }
 
-fn to(recipients: &[&str]) -> Vec<Record> {
+pub fn to(recipients: &[&str]) -> Vec<Record> {
     recipients.iter().map(|recipient| r('R', recipient)).collect()
 }
 
@@ -54,7 +54,7 @@ impl Default for Message {
 }
 
 impl Message {
-    fn records(self) -> Vec<Record> {
+    pub fn records(self) -> Vec<Record> {
         let mut list = vec![
             r('T', "1795294973 359036"),
             r('A', "log_ident=ABC"),
@@ -85,7 +85,7 @@ impl Message {
     }
 }
 
-const SMTPD: u32 = 178;
+pub const SMTPD: u32 = 178;
 
 fn case(name: &'static str, message: Message) -> Case {
     Case { name, flags: SMTPD, records: message.records(), logged: false }

@@ -40,19 +40,21 @@ pub fn bytes(flags: u32, records: &[Record]) -> Vec<u8> {
     bytes
 }
 
-fn connect(queue: &Path) -> (UnixStream, String) {
-    let mut stream = UnixStream::connect(queue.join("public/cleanup")).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+fn connect(queue: &Path, service: &str) -> (UnixStream, String) {
+    let mut stream = UnixStream::connect(queue.join("public").join(service)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let greeting = list(&mut stream);
-    let id = greeting.split('|').nth(3).unwrap().to_owned();
+    let id = greeting.split('|').nth(3);
+    let id =
+        id.unwrap_or_else(|| panic!("no greeting from {service}, but {greeting:?}")).to_owned();
     (stream, id)
 }
 
 fn list(stream: &mut UnixStream) -> String {
     let (mut bytes, mut byte) = (Vec::new(), [0]);
     while !bytes.ends_with(b"\0\0") || bytes.ends_with(b"reason\0\0") {
-        if stream.read(&mut byte).unwrap() == 0 {
-            break;
+        if !matches!(stream.read(&mut byte), Ok(1)) {
+            break; // the end, or too long a silence
         }
         bytes.push(byte[0]);
     }
@@ -61,7 +63,12 @@ fn list(stream: &mut UnixStream) -> String {
 
 /// Sends a message, looks at its file and takes it away.
 pub fn give(queue: &Path, flags: u32, records: &[Record]) -> Taken {
-    let (mut stream, id) = connect(queue);
+    give_to(queue, "cleanup", flags, records)
+}
+
+/// As [`give`], to the cleanup service of this name.
+pub fn give_to(queue: &Path, service: &str, flags: u32, records: &[Record]) -> Taken {
+    let (mut stream, id) = connect(queue, service);
     // A server that refuses early may have closed.
     let _ = stream.write_all(&bytes(flags, records));
     let answer = list(&mut stream);
@@ -79,14 +86,14 @@ pub fn give(queue: &Path, flags: u32, records: &[Record]) -> Taken {
 
 /// Sends a message and leaves it in the queue.
 pub fn leave(queue: &Path, flags: u32, records: &[Record]) {
-    let (mut stream, _) = connect(queue);
+    let (mut stream, _) = connect(queue, "cleanup");
     stream.write_all(&bytes(flags, records)).unwrap();
     assert!(list(&mut stream).starts_with("status|0|"));
 }
 
 /// Sends part of a conversation and goes away.
 pub fn cut(queue: &Path, bytes: &[u8]) {
-    let (mut stream, _) = connect(queue);
+    let (mut stream, _) = connect(queue, "cleanup");
     let _ = stream.write_all(bytes);
 }
 

@@ -3,6 +3,7 @@
 mod cases;
 mod client;
 mod commands;
+mod settings;
 
 use harness::postfix::Postfix;
 use harness::{Daemon, Scratch, skip};
