@@ -58,8 +58,8 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     protocol.listeners = listeners.iter().map(|listener| listener.name.clone()).collect();
     let mut backend = Role::new(POOL);
     backend.processes = Processes::Fixed(pool);
-    // PAM's helper for an ordinary user is set-gid
-    backend.no_new_privileges = false;
+    // PAM loads what it likes, and its helper for an ordinary user is set-gid.
+    backend.sandbox = None;
     Ok(Plan {
         listeners,
         roles: vec![protocol, backend],

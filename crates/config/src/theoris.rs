@@ -22,6 +22,8 @@ use crate::{Files, Place, Problems};
 pub struct Theoris {
     /// Where control sockets are made; without this directory there are none.
     pub run_directory: PathBuf,
+    /// What happens to a worker that does what its role does not need.
+    pub sandbox: SandboxMode,
     pub authd: Daemon,
     pub imapd: Daemon,
     pub lmtp_delivery: Daemon,
@@ -35,6 +37,7 @@ impl Default for Theoris {
     fn default() -> Self {
         Self {
             run_directory: "/run/theoris".into(),
+            sandbox: SandboxMode::default(),
             authd: Daemon::default(),
             imapd: Daemon::default(),
             lmtp_delivery: Daemon::default(),
@@ -44,6 +47,21 @@ impl Default for Theoris {
             smtpd: Daemon::default(),
         }
     }
+}
+
+/// How strictly workers are kept in their sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxMode {
+    /// What a worker's role does not need fails.
+    On,
+    /// Files and ports as with `on`; an unneeded system call is only noted in the kernel's log.
+    Log,
+    /// An unneeded system call ends the worker: for tests.
+    Kill,
+    /// Only `no_new_privs`.
+    #[default]
+    Off,
 }
 
 /// `[smtpd]`, `[imapd]`, …: what every daemon has.

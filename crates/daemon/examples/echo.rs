@@ -48,6 +48,12 @@ struct Config {
     broker: Option<String>,
     #[serde(default)]
     idle_ms: Option<u64>,
+    #[serde(default)]
+    read: Option<PathBuf>,
+    #[serde(default)]
+    write: Option<PathBuf>,
+    #[serde(default)]
+    network: bool,
 }
 
 fn one() -> usize {
@@ -133,6 +139,10 @@ fn plan(config: Config, problems: Problems) -> Plan {
             identities: identities.collect(),
         });
     }
+    line.needs().read.extend(config.read);
+    line.needs().write.extend(config.write);
+    line.needs().network = config.network;
+    line.needs().users = true;
     let idle = Duration::from_millis(config.idle_ms.unwrap_or(60_000));
     let oracle = Role { account, alone: true, ..Role::new("oracle") };
     let user = Role {
@@ -195,6 +205,8 @@ async fn converse(
             "panic" => panic!("told to panic"),
             "pid" => wire.queue(format!("{}\r\n", std::process::id()).as_bytes()),
             "status" => wire.queue(status().as_bytes()),
+            "try" => wire.queue(format!("{}\r\n", attempt(rest)).as_bytes()),
+            "user" => wire.queue(format!("{:?}\r\n", worker.users()?.user(rest).await).as_bytes()),
             "file" => {
                 wire.queue(&worker.file("secret", 1000)?);
                 wire.queue(b"\r\n");
@@ -235,9 +247,30 @@ async fn converse(
     Ok(())
 }
 
+/// What a worker that a peer has taken over might try; how it ends.
+fn attempt(what: &str) -> String {
+    let (what, rest) = what.split_once(' ').unwrap_or((what, ""));
+    let done = match what {
+        "read" => std::fs::read(rest).map(drop),
+        "write" => std::fs::write(rest, "x"),
+        "connect" => std::net::TcpStream::connect(rest).map(drop),
+        "listen" => std::net::TcpListener::bind("127.0.0.1:0").map(drop),
+        "exec" => std::process::Command::new(rest).status().map(drop),
+        "setuid" => nix::unistd::setuid(0.into()).map_err(Into::into),
+        "signal" => {
+            let one = nix::unistd::Pid::from_raw(1);
+            nix::sys::signal::kill(one, nix::sys::signal::Signal::SIGCONT).map_err(Into::into)
+        }
+        "ptrace" => nix::sys::ptrace::attach(nix::unistd::getppid()).map_err(Into::into),
+        "thread" => std::thread::spawn(|| {}).join().map_err(|_| std::io::ErrorKind::Other.into()),
+        _ => Err(std::io::ErrorKind::Unsupported.into()),
+    };
+    done.map_or_else(|error| error.to_string(), |()| "done".to_owned())
+}
+
 /// What a process has left of its privileges, on one line.
 fn status() -> String {
-    let wanted = ["Uid:", "Gid:", "Groups:", "CapPrm:", "CapEff:", "NoNewPrivs:"];
+    let wanted = ["Uid:", "Gid:", "Groups:", "CapPrm:", "CapEff:", "NoNewPrivs:", "Seccomp:"];
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut line = String::new();
     for entry in status.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name))) {

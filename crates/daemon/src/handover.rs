@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::descriptors::LONGEST_DATAGRAM;
 use crate::plan::Log;
 use crate::privileges::Account;
+use crate::sandbox::{self, Needs};
 use crate::tls;
 
 /// The first argument of a worker; the supervisor gives it, nobody else should.
@@ -100,7 +101,8 @@ pub(crate) struct Start {
     pub threads: usize,
     pub connections: usize,
     pub idle_ms: Option<u64>,
-    pub no_new_privileges: bool,
+    pub sandbox: Option<Needs>,
+    pub mode: sandbox::Mode,
     pub settings: serde_json::Value,
     pub tls: Vec<tls::Bundle>,
     pub log: Log,

@@ -20,10 +20,12 @@ mod notify;
 mod own;
 pub mod plan;
 pub mod privileges;
+pub mod sandbox;
 mod settle;
 pub mod stream;
 mod supervisor;
 pub mod tls;
+mod users;
 pub mod wire;
 pub mod worker;
 
@@ -37,8 +39,10 @@ pub use link::{LinkClient, LinkServer, Request};
 pub use listen::Listener;
 pub use plan::{At, Grace, Link, Listen, Log, Owner, Plan, Processes, Role, UserRange};
 pub use privileges::Account;
+pub use sandbox::Needs;
 pub use stream::{Connection, Peer, Stream};
 pub use tls::Tls;
+pub use users::{GroupEntry, UserEntry, Users};
 pub use wire::{Line, LineEnd, Wire, WireError};
 pub use worker::{Cause, Finish, HandedOver, Worker};
 

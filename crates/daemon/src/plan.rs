@@ -11,6 +11,7 @@ use config::Problems;
 use serde::{Deserialize, Serialize};
 
 use crate::privileges::Account;
+use crate::sandbox::{self, Needs};
 use crate::tls;
 
 /// Everything the supervisor has to set up for one generation of workers.
@@ -31,6 +32,8 @@ pub struct Plan {
     /// Which users a worker may be started for (`OnDemand` roles).
     pub users: UserRange,
     pub grace: Grace,
+    /// What becomes of a worker that does what its role does not need.
+    pub sandbox: sandbox::Mode,
     /// Warnings found on the way; logged at each start and reload.
     pub problems: Problems,
 }
@@ -94,9 +97,10 @@ pub struct Role {
     ///
     /// [`Worker::alone`]: crate::Worker::alone
     pub alone: bool,
-    /// No set-uid or set-gid program can give its processes anything. Off only for the runners of
-    /// `|command` and pipe(8).
-    pub no_new_privileges: bool,
+    /// What its processes can reach beyond what they were given. `None` is no sandbox at all: only for
+    /// what starts foreign programs or loads foreign code, such as the runner of `|command` and the
+    /// backends that ask PAM.
+    pub sandbox: Option<Needs>,
     /// Which roles may hand over to its workers (`OnDemand`); nobody else. A role that meets
     /// strangers must not be among them where that would let it choose a user.
     pub hand_over_from: Vec<String>,
@@ -116,9 +120,14 @@ impl Role {
             tls: Vec::new(),
             files: Vec::new(),
             alone: false,
-            no_new_privileges: true,
+            sandbox: Some(Needs::default()),
             hand_over_from: Vec::new(),
         }
+    }
+
+    /// What it needs inside its sandbox; a role outside comes in.
+    pub fn needs(&mut self) -> &mut Needs {
+        self.sandbox.get_or_insert_default()
     }
 
     /// Gives the role its settings. A value that JSON cannot hold is the daemon's mistake and

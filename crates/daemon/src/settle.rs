@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::descriptors::{self, read_memory};
 use crate::handover::{self, Descriptor, FromWorker, Start, ToWorker};
 use crate::journal::Target;
-use crate::{Daemon, Worker, WorkerError, exit, log, privileges};
+use crate::{Daemon, Worker, WorkerError, exit, log, privileges, sandbox};
 
 /// Settings and keys of one role.
 const LARGEST_START: usize = 64 * 1024 * 1024;
@@ -98,11 +98,8 @@ fn confine(start: &Start) -> Result<(), Failure> {
     if let Some(account) = &start.account {
         privileges::drop_to(account).map_err(|error| (error.to_string(), exit::PRIVILEGES))?;
     }
-    if start.no_new_privileges {
-        privileges::forbid_new_privileges()
-            .map_err(|error| (format!("no_new_privs: {error}"), exit::PRIVILEGES))?;
-    }
-    Ok(())
+    sandbox::enter(start.sandbox.as_ref(), start.mode, start.home.as_deref())
+        .map_err(|error| (error.to_string(), exit::PRIVILEGES))
 }
 
 /// The usual 1024 are for programs that use select(2).
@@ -120,6 +117,7 @@ fn work<D: Daemon>(worker: Worker, channel: &OwnedFd) -> ExitCode {
     let was_ready = worker.clone();
     let result = match role.as_str() {
         crate::control::ROLE => crate::control::work(&worker, D::NAME),
+        crate::users::ROLE => crate::users::work(&worker),
         _ => D::work(worker),
     };
     match result {

@@ -215,6 +215,15 @@ impl Worker {
         end.try_clone().and_then(LinkServer::new).map_err(WorkerError::io(name))
     }
 
+    /// Asks for system users; call it inside [`Self::run`].
+    ///
+    /// # Errors
+    ///
+    /// If the role does not say that it needs them ([`crate::Needs::users`]).
+    pub fn users(&self) -> Result<crate::Users, WorkerError> {
+        Ok(crate::Users::new(self.link(crate::users::ROLE)?))
+    }
+
     /// A TLS acceptor, renewed in place.
     ///
     /// # Errors

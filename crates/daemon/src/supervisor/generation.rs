@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::watch::Prints;
 use crate::plan::{At, Listen, Plan, Role};
 use crate::tls::Bundle;
-use crate::{Account, control, listen, notify, privileges, tls};
+use crate::{Account, control, listen, notify, privileges, tls, users};
 
 /// Sockets in the service manager's keeping carry this before their name.
 const KEPT: &str = "kept-";
@@ -55,6 +55,7 @@ impl Generation {
     pub fn prepare(number: u64, mut plan: Plan, old: &Self) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         add_control(&mut plan, &mut problems);
+        users::add(&mut plan, &mut problems);
         check_names(&plan, &mut problems);
         let prints = Prints::of(&plan);
         let bundles = read_bundles(&plan, &mut problems);
@@ -148,14 +149,20 @@ fn add_control(plan: &mut Plan, problems: &mut Problems) {
         return;
     }
     if privileges::is_root() {
-        match Account::named("theoris").or_else(|_| Account::named("nobody")) {
-            Ok(account) => role.account = Some(account),
-            Err(problem) => {
-                problems.error(None, format!("control worker: {problem}"));
-            }
-        }
+        role.account = nobody("control worker", problems);
     }
     plan.roles.push(role.with_settings(&nix::unistd::geteuid().as_raw()));
+}
+
+/// The user of our own workers: one that owns nothing.
+pub(crate) fn nobody(of: &str, problems: &mut Problems) -> Option<Account> {
+    match Account::named("theoris").or_else(|_| Account::named("nobody")) {
+        Ok(account) => Some(account),
+        Err(problem) => {
+            problems.error(None, format!("{of}: {problem}"));
+            None
+        }
+    }
 }
 
 /// The daemon's own mistakes: names that nothing stands behind.

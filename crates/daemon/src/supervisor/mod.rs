@@ -27,9 +27,11 @@ use tokio::time::Instant;
 use crate::handover::{FromWorker, Identity, ToWorker};
 use crate::journal::Target;
 use crate::{
-    Args, Daemon, Log, Plan, Problems, Processes, Severity, exit, listen, log, notify, own, settle,
+    Args, Daemon, Log, Plan, Problems, Processes, Severity, exit, listen, log, notify, own,
+    sandbox, settle,
 };
 use generation::Generation;
+pub(crate) use generation::nobody;
 use process::{Event, Phase, Process};
 use reload::Candidate;
 
@@ -46,6 +48,7 @@ const HEALTHY: Duration = Duration::from_secs(5);
 
 pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
     let (inherited, refused) = listen::inherited();
+    let capabilities = sandbox::keep_of_supervisor();
     settle::raise_descriptor_limit();
     let target = Target::of_environment();
     let journal = match &target {
@@ -58,6 +61,12 @@ pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
     });
     let style = plan.as_ref().map_or_else(|_| Log::default(), |plan| plan.log.clone());
     log::init(&style, D::NAME, target);
+    if let Err(error) = capabilities {
+        tracing::warn!(target: "mail", "warning: cannot drop capabilities: {error}");
+    }
+    if !sandbox::available() {
+        tracing::warn!(target: "mail", "warning: this kernel has no Landlock, or an old one: workers are not kept from files that their users may open");
+    }
     for problem in refused {
         tracing::warn!(target: "mail", "warning: {problem}");
     }

@@ -8,6 +8,7 @@ mod control;
 mod death;
 mod privileges;
 mod reload;
+mod sandbox;
 mod support;
 mod tls;
 
