@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::certificates::Authority;
@@ -21,7 +22,9 @@ const MOVED: &[&str] = &[
     "/etc/dovecot",
     "/etc/aliases",
     "/etc/letsencrypt",
+    "/etc/opendkim",
     "/etc/pki",
+    "/run/opendkim",
     "/var/spool/postfix",
     "/var/lib/postfix",
     "/var/mail",
@@ -36,13 +39,45 @@ const PORTS: &[(&str, u16)] = &[
     ("imaps", 993),
     ("pop3", 110),
     ("pop3s", 995),
+    ("milter", 8891),
 ];
+
+/// The host that a sample is laid out for.
+#[derive(Clone, Copy, Debug)]
+pub struct Host<'a> {
+    /// Where all its listeners are.
+    pub address: Ipv4Addr,
+    /// Two domains that stand for each other: the same sample makes a second host.
+    pub swapped: Option<(&'a str, &'a str)>,
+    /// Where names are resolved; without it as the machine does.
+    pub nameserver: Option<SocketAddr>,
+}
+
+impl Default for Host<'_> {
+    fn default() -> Self {
+        Self { address: Ipv4Addr::LOCALHOST, swapped: None, nameserver: None }
+    }
+}
+
+impl Host<'_> {
+    /// The sample's text for this host.
+    fn swap(&self, text: &str) -> String {
+        match self.swapped {
+            Some((one, other)) => {
+                text.replace(one, "\u{0}").replace(other, one).replace('\u{0}', other)
+            }
+            None => text.to_owned(),
+        }
+    }
+}
 
 /// A rendered sample.
 #[derive(Debug)]
 pub struct Site {
     root: PathBuf,
     ports: BTreeMap<&'static str, u16>,
+    address: Ipv4Addr,
+    nameserver: Option<SocketAddr>,
     /// The private authority's certificate, for clients.
     pub ca: PathBuf,
     /// Lines of all daemons of the site.
@@ -72,18 +107,29 @@ impl Owners {
 impl Site {
     /// Lays `sample` (a directory of `etc/`) out below `root`, on free ports.
     pub fn render(sample: &Path, root: &Path) -> Self {
-        Self::render_on(sample, root, |_| ports::free())
+        Self::render_for(&Host::default(), sample, root, |_| ports::free())
     }
 
-    /// As [`Site::render`]; `port` chooses the port for a standard one.
-    pub fn render_on(sample: &Path, root: &Path, mut port: impl FnMut(u16) -> u16) -> Self {
-        let ports = PORTS.iter().map(|(name, standard)| (*name, port(*standard))).collect();
-        let site =
-            Self { root: root.to_owned(), ports, ca: root.join("ca/ca.pem"), log: Log::default() };
+    /// As [`Site::render`], for a certain host; `port` chooses the port for a standard one.
+    pub fn render_for(
+        host: &Host<'_>,
+        sample: &Path,
+        root: &Path,
+        mut port: impl FnMut(u16) -> u16,
+    ) -> Self {
+        let site = Self {
+            root: root.to_owned(),
+            ports: PORTS.iter().map(|(name, standard)| (*name, port(*standard))).collect(),
+            address: host.address,
+            nameserver: host.nameserver,
+            ca: root.join("ca/ca.pem"),
+            log: Log::default(),
+        };
         let owners = Owners::of_this_process();
-        site.copy(sample, &root.join("etc"), owners);
+        site.copy(host, sample, &root.join("etc"), owners);
+        site.theoris_toml();
         site.directories(owners);
-        site.certificates();
+        site.certificates(host);
         site
     }
 
@@ -120,11 +166,13 @@ impl Site {
     pub fn arguments(&self, daemon: &str) -> Vec<String> {
         let postfix = self.postfix().display().to_string();
         let dovecot = self.dovecot().display().to_string();
-        match daemon {
-            "smtpd" | "queue-manager" => vec!["-c".into(), postfix],
+        let own = match daemon {
             "lmtp-delivery" => vec!["-c".into(), postfix, "--dovecot".into(), dovecot],
-            _ => vec!["-c".into(), dovecot],
-        }
+            "authd" | "imapd" | "pop3d" => vec!["-c".into(), dovecot],
+            _ => vec!["-c".into(), postfix],
+        };
+        let toml = self.root.join("etc/theoris.toml").display().to_string();
+        [own, vec!["--theoris".into(), toml]].concat()
     }
 
     /// Starts one of our daemons and waits until it is ready.
@@ -141,19 +189,20 @@ impl Site {
         DAEMONS.iter().map(|daemon| self.start(daemon)).collect()
     }
 
-    fn copy(&self, from: &Path, to: &Path, owners: Owners) {
+    fn copy(&self, host: &Host<'_>, from: &Path, to: &Path, owners: Owners) {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap().flatten() {
             let (source, target) = (entry.path(), to.join(entry.file_name()));
             if source.is_dir() {
-                self.copy(&source, &target, owners);
+                self.copy(host, &source, &target, owners);
                 continue;
             }
-            let text = self.moved(&fs::read_to_string(&source).unwrap());
+            let text = self.moved(&host.swap(&fs::read_to_string(&source).unwrap()));
             let text = match entry.file_name().to_str() {
                 Some("main.cf") => self.main_cf(&text, owners),
                 Some("master.cf") => self.master_cf(&text),
                 Some("dovecot.conf") => self.dovecot_conf(&text, owners),
+                Some("opendkim.conf") => self.opendkim_conf(&text),
                 _ => text,
             };
             fs::write(target, text).unwrap();
@@ -171,8 +220,10 @@ impl Site {
     fn main_cf(&self, text: &str, owners: Owners) -> String {
         let shown = self.root.display();
         let text = text.replace("static:5000", &format!("static:{}", owners.vmail.0));
-        let mut text = set(&text, "inet_interfaces", "127.0.0.1");
+        let mut text = set(&text, "inet_interfaces", &self.address.to_string());
         text = set(&text, "inet_protocols", "ipv4");
+        let milter = format!("inet:{}:{}", self.address, self.ports["milter"]);
+        text = text.replace("inet:localhost:8891", &milter);
         let mut more = vec![
             ("queue_directory", format!("{shown}/var/spool/postfix")),
             ("data_directory", format!("{shown}/var/lib/postfix")),
@@ -197,7 +248,7 @@ impl Site {
             let mut words = line.split_whitespace();
             match (words.next(), words.next()) {
                 (Some(name), Some("inet")) if self.ports.contains_key(name) => {
-                    line.replacen(name, &format!("127.0.0.1:{}", self.ports[name]), 1) + "\n"
+                    line.replacen(name, &format!("{}:{}", self.address, self.ports[name]), 1) + "\n"
                 }
                 _ => format!("{line}\n"),
             }
@@ -205,8 +256,17 @@ impl Site {
         text.lines().map(line).collect()
     }
 
+    fn opendkim_conf(&self, text: &str) -> String {
+        let socket = format!("inet:{}@{}", self.ports["milter"], self.address);
+        let text = text.replace("inet:8891@localhost", &socket);
+        let kept = |line: &&str| {
+            nix::unistd::getuid().is_root() || !line.trim_start().starts_with("UserID")
+        };
+        text.lines().filter(kept).map(|line| format!("{line}\n")).collect()
+    }
+
     fn dovecot_conf(&self, text: &str, owners: Owners) -> String {
-        let mut text = text.replace("listen = *, ::", "listen = 127.0.0.1");
+        let mut text = text.replace("listen = *, ::", &format!("listen = {}", self.address));
         for (name, standard) in PORTS {
             text = text.replace(
                 &format!("    port = {standard}\n"),
@@ -230,7 +290,7 @@ impl Site {
             text = text.replace("first_valid_uid = 1000", &format!("first_valid_uid = {uid}"));
         }
         if !text.contains("listen = ") {
-            text.push_str("listen = 127.0.0.1\n");
+            text.push_str(&format!("listen = {}\n", self.address));
         }
         if !text.contains("service imap-login") {
             let ports = &self.ports;
@@ -241,6 +301,15 @@ impl Site {
             ));
         }
         format!("{text}base_dir = {shown}/run/dovecot\nstate_dir = {shown}/var/lib/dovecot\n")
+    }
+
+    /// What the originals have no setting for.
+    fn theoris_toml(&self) {
+        let text = match self.nameserver {
+            Some(server) => format!("[resolver]\nservers = [\"{server}\"]\n"),
+            None => String::new(),
+        };
+        fs::write(self.root.join("etc/theoris.toml"), text).unwrap();
     }
 
     fn directories(&self, owners: Owners) {
@@ -272,12 +341,15 @@ impl Site {
     }
 
     /// A private authority, and certificates wherever the configuration names some.
-    fn certificates(&self) {
+    fn certificates(&self, host: &Host<'_>) {
         let authority = Authority::new(&self.root.join("ca"));
-        let hosts =
-            ["mail.example.com", "example.com", "mail.mydomain.local", "localhost", "127.0.0.1"];
+        let names = ["mail.example.com", "example.com", "mail.mydomain.local", "localhost"];
+        let names = names.map(|name| host.swap(name));
+        let address = self.address.to_string();
+        let hosts: Vec<&str> = names.iter().map(String::as_str).chain([&*address]).collect();
         let identity = authority.issue("server", &hosts);
         for directory in ["example.com-0001", "mail.example.com"] {
+            let directory = host.swap(directory);
             let live = self.root.join("etc/letsencrypt/live").join(directory);
             fs::create_dir_all(&live).unwrap();
             fs::copy(&identity.chain, live.join("fullchain.pem")).unwrap();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use harness::site::{DAEMONS, Site};
+use harness::site::{DAEMONS, Host, Site};
 use harness::{Daemon, Scratch};
 
 use self::journey::Cast;
@@ -85,7 +85,7 @@ fn perform(samples: &Path, state: &Path, options: &Options) -> Done {
     let (sample, cast) =
         if options.pam { ("vps", journey::VPS) } else { ("guide", journey::GUIDE) };
     println!("laying out etc/{sample} below {}", state.display());
-    let site = Site::render_on(&samples.join(sample), state, preferred_port);
+    let site = Site::render_for(&Host::default(), &samples.join(sample), state, preferred_port);
     if options.pam {
         pam::use_own_service(&site)?;
     }
