@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         let (length, rest) = match first {
-            0..0x80 => (usize::from(first), rest),
+            0..=0x7f => (usize::from(first), rest),
             0x81..=0x83 => {
                 let (octets, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 (octets.iter().fold(0, |sum, &octet| sum << 8 | usize::from(octet)), rest)
