@@ -5,6 +5,7 @@ mod curl;
 mod fetchmail;
 mod mbsync;
 mod python;
+mod readers;
 mod rig;
 mod sendmail;
 mod swaks;
