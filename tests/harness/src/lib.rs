@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod certificates;
 pub mod client;
 pub mod daemon;
+pub mod dkim;
 pub mod dns;
 pub mod dovecot;
 pub mod log;

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::certificates::Authority;
-use crate::{Daemon, Log, ports};
+use crate::{Daemon, Log, dkim, ports};
 
 /// The samples in `etc/`.
 pub const SAMPLES: &[&str] = &["vps", "guide", "lab"];
@@ -80,6 +80,8 @@ pub struct Site {
     nameserver: Option<SocketAddr>,
     /// The private authority's certificate, for clients.
     pub ca: PathBuf,
+    /// The public halves of the keys in its KeyTable.
+    pub dkim: Vec<dkim::Published>,
     /// Lines of all daemons of the site.
     pub log: Log,
 }
@@ -89,6 +91,8 @@ pub struct Site {
 struct Owners {
     postfix: (u32, u32),
     vmail: (u32, u32),
+    /// `None`: whoever lays the site out.
+    opendkim: Option<(u32, u32)>,
 }
 
 impl Owners {
@@ -96,11 +100,17 @@ impl Owners {
     fn of_this_process() -> Self {
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
         if uid != 0 {
-            return Self { postfix: (uid, gid), vmail: (uid, gid) };
+            return Self { postfix: (uid, gid), vmail: (uid, gid), opendkim: None };
         }
-        let postfix = nix::unistd::User::from_name("postfix").unwrap();
-        let postfix = postfix.map_or((uid, gid), |user| (user.uid.as_raw(), user.gid.as_raw()));
-        Self { postfix, vmail: (crate::dovecot::VMAIL, crate::dovecot::VMAIL) }
+        let ids = |name: &str| {
+            let user = nix::unistd::User::from_name(name).unwrap()?;
+            Some((user.uid.as_raw(), user.gid.as_raw()))
+        };
+        Self {
+            postfix: ids("postfix").unwrap_or((uid, gid)),
+            vmail: (crate::dovecot::VMAIL, crate::dovecot::VMAIL),
+            opendkim: ids("opendkim"),
+        }
     }
 }
 
@@ -117,12 +127,13 @@ impl Site {
         root: &Path,
         mut port: impl FnMut(u16) -> u16,
     ) -> Self {
-        let site = Self {
+        let mut site = Self {
             root: root.to_owned(),
             ports: PORTS.iter().map(|(name, standard)| (*name, port(*standard))).collect(),
             address: host.address,
             nameserver: host.nameserver,
             ca: root.join("ca/ca.pem"),
+            dkim: Vec::new(),
             log: Log::default(),
         };
         let owners = Owners::of_this_process();
@@ -130,6 +141,9 @@ impl Site {
         site.theoris_toml();
         site.directories(owners);
         site.certificates(host);
+        if let Ok(table) = fs::read_to_string(root.join("etc/opendkim/KeyTable")) {
+            site.dkim = dkim::generate(&table, owners.opendkim);
+        }
         site
     }
 
@@ -169,6 +183,9 @@ impl Site {
         let own = match daemon {
             "lmtp-delivery" => vec!["-c".into(), postfix, "--dovecot".into(), dovecot],
             "authd" | "imapd" | "pop3d" => vec!["-c".into(), dovecot],
+            "dkim-milter" => {
+                vec!["-x".into(), self.root.join("etc/opendkim.conf").display().to_string()]
+            }
             _ => vec!["-c".into(), postfix],
         };
         let toml = self.root.join("etc/theoris.toml").display().to_string();
@@ -326,6 +343,10 @@ impl Site {
             "var/spool/postfix",
         ] {
             fs::create_dir_all(self.root.join(name)).unwrap();
+        }
+        for name in ["run/opendkim", "var/spool/postfix/opendkim"] {
+            fs::create_dir_all(self.root.join(name)).unwrap();
+            own(&self.root.join(name), owners.opendkim.unwrap_or(owners.postfix));
         }
         own(&self.root.join("var/lib/postfix"), owners.postfix);
         own(&self.root.join("var/mail/vhosts"), owners.vmail);
