@@ -2,15 +2,28 @@
 
 use std::net::IpAddr;
 
-use protocol::smtp::is_host_name;
+/// How far a name of the client can be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameStatus {
+    Known,
+    /// The DNS could not say.
+    Temporary,
+    /// There is none.
+    #[default]
+    Absent,
+    /// The name has other addresses.
+    Forged,
+}
 
 /// One SMTP client. XCLIENT may replace any part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// The verified host name, or `unknown`.
     pub name: String,
+    pub name_status: NameStatus,
     /// What the reverse lookup alone says, or `unknown`.
     pub reverse_name: String,
+    pub reverse_status: NameStatus,
     /// `None` after XCLIENT `ADDR=[UNAVAILABLE]`.
     pub address: Option<IpAddr>,
     pub port: Option<u16>,
@@ -70,14 +83,21 @@ impl Client {
         }
     }
 
-    /// Takes a name from a lookup, if it is one that may stand in a log.
+    /// A client that has no name yet.
     #[must_use]
-    pub fn with_name(mut self, reverse: Option<String>, confirmed: bool) -> Self {
-        if let Some(name) = reverse.filter(|name| is_host_name(name)) {
-            self.name = if confirmed { name.clone() } else { UNKNOWN.to_owned() };
-            self.reverse_name = name;
+    pub fn unnamed(address: Option<IpAddr>, port: Option<u16>) -> Self {
+        Self {
+            name: UNKNOWN.to_owned(),
+            name_status: NameStatus::Absent,
+            reverse_name: UNKNOWN.to_owned(),
+            reverse_status: NameStatus::Absent,
+            address,
+            port,
+            socket_address: address,
+            server_address: None,
+            server_port: None,
+            log_port: false,
         }
-        self
     }
 }
 

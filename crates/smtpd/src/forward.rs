@@ -2,7 +2,7 @@
 
 use protocol::smtp::{Reply, is_host_name, parse_mail_host_address};
 
-use crate::client::{Client, Forwarded, ForwardedClient, UNKNOWN};
+use crate::client::{Client, Forwarded, ForwardedClient, NameStatus, UNKNOWN};
 use crate::session::Protocol;
 use crate::text::neutral;
 
@@ -37,6 +37,14 @@ fn name(what: &str, value: &str) -> Result<String, Reply> {
     if is_host_name(value) { Ok(value.to_owned()) } else { Err(bad(what, value)) }
 }
 
+fn status(value: &str) -> NameStatus {
+    match value {
+        _ if value.eq_ignore_ascii_case(UNAVAILABLE) => NameStatus::Absent,
+        _ if value.eq_ignore_ascii_case(TEMPORARY) => NameStatus::Temporary,
+        _ => NameStatus::Known,
+    }
+}
+
 fn address(what: &str, value: &str) -> Result<Option<std::net::IpAddr>, Reply> {
     if value.eq_ignore_ascii_case(UNAVAILABLE) {
         return Ok(None);
@@ -56,11 +64,16 @@ pub fn xclient(current: &Client, attributes: &[(String, String)]) -> Result<Over
         match attribute.as_str() {
             "NAME" => {
                 client.name = name("NAME", value)?;
+                client.name_status = status(value);
                 if client.name != UNKNOWN {
                     client.reverse_name.clone_from(&client.name);
+                    client.reverse_status = NameStatus::Known;
                 }
             }
-            "REVERSE_NAME" => client.reverse_name = name("REVERSE_NAME", value)?,
+            "REVERSE_NAME" => {
+                client.reverse_name = name("REVERSE_NAME", value)?;
+                client.reverse_status = status(value);
+            }
             "ADDR" => client.address = address("ADDR", value)?,
             "PORT" => client.port = port("PORT", value)?,
             "DESTADDR" => client.server_address = address("DESTADDR", value)?,
@@ -150,7 +163,9 @@ mod tests {
     fn client() -> Client {
         Client {
             name: "localhost".into(),
+            name_status: Default::default(),
             reverse_name: "localhost".into(),
+            reverse_status: Default::default(),
             address: "127.0.0.1".parse().ok(),
             port: Some(4000),
             socket_address: None,

@@ -7,6 +7,7 @@
 mod anvil;
 mod client;
 mod connection;
+mod delegates;
 mod flush;
 mod forward;
 mod hosts;
@@ -19,6 +20,7 @@ mod session;
 mod settings;
 mod submit;
 mod text;
+mod verify;
 mod world;
 
 use daemon::{Args, Plan, Problems, Worker, WorkerError};

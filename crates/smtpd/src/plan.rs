@@ -4,15 +4,17 @@
 //! smtpd are. What cannot be obeyed and would change who gets in is an error with its place; nothing is ignored in silence.
 
 mod listen;
+mod outside;
 mod policy;
 mod service;
 mod tls;
 
 use config::postfix::{self, Host, Service, ServiceType};
-use config::{Place, Problems, files::Disk};
+use config::theoris::Theoris;
+use config::{Files as _, Place, Problems, files::Disk};
 use daemon::{Account, Args, Listen, Plan, Role};
 
-use crate::settings::Settings;
+use crate::settings::{Resolving, Settings};
 
 /// Connections that one process serves at a time, over all services.
 const CONNECTIONS: usize = 4000;
@@ -21,19 +23,29 @@ pub(crate) fn plan(args: &Args) -> Result<Plan, Problems> {
     let mut problems = Problems::default();
     let directory = args.config_or("/etc/postfix");
     let host = Host::read(&Disk, &directory, &mut problems);
-    let mut plan = read(&host, &mut problems);
+    let mut plan = read(&host, resolving(args), &mut problems);
     plan.watch.extend(["main.cf", "master.cf"].map(|name| directory.join(name)));
     plan.problems = problems.into_result()?;
     Ok(plan)
 }
 
+/// `[resolver]` of theoris.toml over resolv.conf. What is wrong with that file has been told elsewhere.
+fn resolving(args: &Args) -> Resolving {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut told = Problems::default();
+    let theoris = Theoris::read(&Disk, args.theoris_toml(), environment, &args.sets, &mut told);
+    let resolv_conf = Disk.read("/etc/resolv.conf".as_ref()).unwrap_or_default();
+    dns::Settings::new(&theoris.resolver, &String::from_utf8_lossy(&resolv_conf)).into()
+}
+
 /// The plan of a host that has been read.
-fn read(host: &Host, problems: &mut Problems) -> Plan {
+fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
     host.report_unsupported(&["smtpd"], problems);
     let main = host.main();
     let mut role = Role::new("smtpd");
     let mut plan = Plan::default();
-    let mut settings = Settings::default();
+    let mut settings = Settings { resolving, ..Settings::default() };
     let marked = host.services().any(|service| service.adopted);
     let ours =
         |service: &&Service| service.kind == ServiceType::Inet && (service.adopted || !marked);

@@ -88,7 +88,9 @@ mod tests {
     fn session() -> Session {
         let client = Client {
             name: "localhost".into(),
+            name_status: Default::default(),
             reverse_name: "localhost".into(),
+            reverse_status: Default::default(),
             address: "2001:db8::1".parse().ok(),
             port: None,
             socket_address: None,

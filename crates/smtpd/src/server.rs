@@ -11,10 +11,12 @@ use protocol::dovecot_auth::Mechanism;
 use tokio::sync::watch;
 
 use crate::anvil::Anvil;
-use crate::client::{Client, UNKNOWN};
+use crate::client::Client;
 use crate::connection;
+use crate::delegates::Delegates;
 use crate::hosts::Hosts;
 use crate::settings::{Service, Settings};
+use crate::world::Shared;
 
 /// Postfix gives the auth server ten seconds for each answer; Dovecot's own delays can take longer.
 const AUTH_LIMITS: Limits =
@@ -24,12 +26,11 @@ const AUTH_LIMITS: Limits =
 pub(crate) struct Context {
     pub service: Service,
     pub tables: Arc<tables::Set>,
-    pub rewrite: Arc<RewriteClient>,
+    pub shared: Shared,
     pub auth: Option<AuthClient>,
     pub tls: Option<Tls>,
     pub anvil: Anvil,
     pub finishing: Finishing,
-    pub hosts: Hosts,
     mechanisms: Mutex<Option<Vec<Mechanism>>>,
 }
 
@@ -58,7 +59,7 @@ impl Finishing {
 impl Context {
     pub(crate) fn new(
         service: Service,
-        tables: Arc<tables::Set>,
+        common: &Common,
         tls: Option<Tls>,
         anvil: Anvil,
         finishing: Finishing,
@@ -68,18 +69,17 @@ impl Context {
             Arc::new(RewriteClient::new(queue.rewrite.clone(), queue.dialect(), queue.ipc_timeout));
         let auth =
             service.sasl.as_ref().map(|sasl| AuthClient::with_limits(&sasl.socket, AUTH_LIMITS));
-        let hosts = Hosts::default();
-        Self {
-            service,
-            tables,
+        let shared = Shared {
+            tables: Arc::clone(&common.tables),
             rewrite,
-            auth,
-            tls,
-            anvil,
-            finishing,
-            hosts,
-            mechanisms: Mutex::default(),
-        }
+            hosts: common.hosts.clone(),
+            delegates: Arc::clone(&common.delegates),
+            verify: queue.verify.clone(),
+            dialect: queue.dialect(),
+            ipc_timeout: queue.ipc_timeout,
+        };
+        let tables = Arc::clone(&common.tables);
+        Self { service, tables, shared, auth, tls, anvil, finishing, mechanisms: Mutex::default() }
     }
 
     /// What the auth server offers. While it is away, what it offered last: mail that needs no login goes on,
@@ -99,27 +99,29 @@ impl Context {
         }
     }
 
-    async fn client(&self, connection: &Connection) -> Client {
+    /// Who is at the other end, and lines to log about the name.
+    async fn client(&self, connection: &Connection) -> (Client, Vec<String>) {
         let peer = connection.peer.address();
         let local = connection.stream.local();
+        let address = peer.map(|peer| peer.ip().to_canonical());
         let client = Client {
-            name: UNKNOWN.to_owned(),
-            reverse_name: UNKNOWN.to_owned(),
-            address: peer.map(|peer| peer.ip().to_canonical()),
-            port: peer.map(|peer| peer.port()),
-            socket_address: peer.map(|peer| peer.ip().to_canonical()),
             server_address: local.map(|local| local.ip().to_canonical()),
             server_port: local.map(|local| local.port()),
             log_port: self.service.log_client_port,
+            ..Client::unnamed(address, peer.map(|peer| peer.port()))
         };
-        match client.address {
-            Some(address) if self.service.peername_lookup => {
-                let (name, confirmed) = self.hosts.name_of(address).await;
-                client.with_name(name, confirmed)
-            }
-            _ => client,
+        if !self.service.peername_lookup {
+            return (client, Vec::new());
         }
+        self.shared.hosts.named(client).await
     }
+}
+
+/// What all services of the worker share.
+pub(crate) struct Common {
+    pub tables: Arc<tables::Set>,
+    pub hosts: Hosts<dns::System>,
+    pub delegates: Arc<Delegates>,
 }
 
 /// The whole work of a worker: every service at once, in one process.
@@ -138,6 +140,8 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
     let anvil = Anvil::default();
     let (finish, finishing) = Finishing::new();
     worker.run(async {
+        let dns = Arc::new(dns::System::new(&dns::Settings::from(&settings.resolving)));
+        let common = Common { tables, hosts: Hosts::new(dns), delegates: Arc::default() };
         let mut serving = Vec::new();
         for service in settings.services {
             let tls = match &service.tls.identities {
@@ -146,8 +150,7 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
             };
             let listener = worker.listener(&service.name)?;
             let stress_at = service.stress_at;
-            let context =
-                Context::new(service, Arc::clone(&tables), tls, anvil.clone(), finishing.clone());
+            let context = Context::new(service, &common, tls, anvil.clone(), finishing.clone());
             let context = Arc::new(context);
             let worker = worker.clone();
             serving.push(tokio::spawn(async move {
@@ -173,6 +176,7 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
 }
 
 async fn serve(context: Arc<Context>, connection: Connection, stressed: bool) {
-    let client = context.client(&connection).await;
+    let (client, lines) = context.client(&connection).await;
+    lines.iter().for_each(|line| connection::log(&context.service.ident, line));
     connection::serve(context, Wire::from(connection), client, stressed).await;
 }

@@ -3,7 +3,9 @@ use super::*;
 fn session() -> Session {
     let client = Client {
         name: "localhost".into(),
+        name_status: Default::default(),
         reverse_name: "localhost".into(),
+        reverse_status: Default::default(),
         address: "127.0.0.1".parse().ok(),
         port: Some(4000),
         socket_address: None,

@@ -1,5 +1,6 @@
 //! What the workers get from the supervisor: each service of master.cf that runs smtpd, fully read.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,29 @@ use crate::session::Dialogue;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Settings {
     pub services: Vec<Service>,
+    pub resolving: Resolving,
+}
+
+/// Whom the DNS client asks: read by the supervisor.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Resolving {
+    pub servers: Vec<SocketAddr>,
+    pub timeout: Duration,
+    pub attempts: u32,
+}
+
+impl From<dns::Settings> for Resolving {
+    fn from(settings: dns::Settings) -> Self {
+        let dns::Settings { servers, timeout, attempts, .. } = settings;
+        Self { servers, timeout, attempts }
+    }
+}
+
+impl From<&Resolving> for dns::Settings {
+    fn from(resolving: &Resolving) -> Self {
+        let Resolving { servers, timeout, attempts } = resolving.clone();
+        Self { servers, timeout, attempts, ..Self::default() }
+    }
 }
 
 /// One line of master.cf with its overrides.
@@ -113,6 +137,7 @@ pub struct Queue {
     pub cleanup: PathBuf,
     pub rewrite: PathBuf,
     pub flush: PathBuf,
+    pub verify: PathBuf,
     /// `mail_version`, which decides whether servers greet.
     pub version: String,
     pub ipc_timeout: Duration,
@@ -159,6 +184,7 @@ impl Service {
             &self.bare_newline.exclusions,
             &self.policy.networks,
             &self.policy.destination,
+            &self.policy.mx_backup_networks,
         ];
         let mut names: Vec<TableName> = lists.into_iter().flat_map(AddressList::tables).collect();
         if let Some(sasl) = &self.sasl {
@@ -175,6 +201,7 @@ impl Service {
             &tables.recipient_canonical,
             &tables.sender_canonical,
             &tables.sender_login,
+            &self.policy.blocklists.reply_maps,
         ] {
             names.extend(maps.iter().cloned());
         }

@@ -43,6 +43,8 @@ pub struct Postfix {
     pub port: u16,
     pub log: Log,
     running: bool,
+    /// What it sees as /etc/resolv.conf and /etc/hosts.
+    names: Option<(PathBuf, PathBuf)>,
 }
 
 impl Postfix {
@@ -90,7 +92,7 @@ smtpd_peername_lookup = no
             "postfix/master.cf",
             format!("127.0.0.1:{port} inet n - n - - smtpd\n{SERVICES}"),
         );
-        Self { root, port, log: Log::default(), running: false }
+        Self { root, port, log: Log::default(), running: false, names: None }
     }
 
     /// The configuration directory, for `-c`.
@@ -136,6 +138,14 @@ smtpd_peername_lookup = no
         std::fs::write(&path, change(text)).unwrap();
     }
 
+    /// From its start, this Postfix sees these texts as `/etc/resolv.conf` and `/etc/hosts`: it gets a mount namespace of its own.
+    pub fn sees(&mut self, resolv_conf: &str, hosts: &str) {
+        let paths = (self.root.join("resolv.conf"), self.root.join("hosts"));
+        std::fs::write(&paths.0, resolv_conf).unwrap();
+        std::fs::write(&paths.1, hosts).unwrap();
+        self.names = Some(paths);
+    }
+
     /// Makes the queue directories with their owners, as `postfix check` does, without starting anything.
     #[track_caller]
     pub fn check(&self) {
@@ -146,7 +156,17 @@ smtpd_peername_lookup = no
     #[track_caller]
     pub fn start(&mut self) {
         // Not output(): the daemon keeps what it inherits.
-        let mut command = Command::new("postfix");
+        let mut command = match &self.names {
+            None => Command::new("postfix"),
+            Some((resolv_conf, hosts)) => {
+                let mut command = Command::new("unshare");
+                let script = "mount --bind \"$1\" /etc/resolv.conf && mount --bind \"$2\" /etc/hosts \
+                              && shift 2 && exec postfix \"$@\"";
+                command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+                command.arg(resolv_conf).arg(hosts);
+                command
+            }
+        };
         command
             .arg("-c")
             .arg(self.config())

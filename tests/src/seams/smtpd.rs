@@ -237,12 +237,16 @@ fn accounts_and_aliases_exist() {
 fn what_cannot_be_obeyed_is_refused_with_its_line() {
     for (setting, text) in [
         (
-            "smtpd_recipient_restrictions = permit_mynetworks,\n  reject_rbl_client zen.example",
-            "main.cf:3: smtpd_recipient_restrictions: reject_rbl_client needs DNS lookups",
+            "smtpd_recipient_restrictions = permit_mynetworks,\n  permit_tls_clientcerts",
+            "main.cf:3: smtpd_recipient_restrictions: permit_tls_clientcerts needs client certificates",
         ),
         (
-            "smtpd_sender_restrictions = reject_unknown_sender_domain",
-            "main.cf:2: smtpd_sender_restrictions: reject_unknown_sender_domain needs DNS lookups",
+            "smtpd_sender_restrictions = reject_rbl_client zen.example=127",
+            "main.cf:2: smtpd_sender_restrictions: reject_rbl_client needs the domain of a DNS list",
+        ),
+        (
+            "smtpd_data_restrictions = check_policy_service nowhere",
+            "main.cf:2: smtpd_data_restrictions: check_policy_service needs a server",
         ),
         ("smtpd_recipient_restrictions = perimt_mynetworks", "did you mean permit_mynetworks?"),
         ("smtpd_milters = inet:localhost:8891", "main.cf:2: smtpd_milters"),

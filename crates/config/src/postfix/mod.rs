@@ -10,7 +10,7 @@
 //! assert_eq!(host.view(smtpd).get(postfix::SMTPD_TIMEOUT, &mut problems).as_secs(), 600);
 //! ```
 
-mod expand;
+pub mod expand;
 mod host;
 pub mod kind;
 mod lines;
@@ -27,4 +27,4 @@ pub use master_cf::{Argument, Private, Service, ServiceType, Wakeup};
 pub use names::*;
 pub use network::Network;
 pub use view::View;
-pub use words::{Match, Pattern, Table, with_files, words};
+pub use words::{Match, Pattern, Table, with_files, without_braces, words};

@@ -70,8 +70,11 @@ impl Conversation {
         match outcome {
             Ok(local) => {
                 let reply = self.session.begin(mail, local);
+                let arrival = now();
+                let instance = instance(arrival, self.transactions);
+                self.transactions = self.transactions.wrapping_add(1);
                 self.incoming =
-                    Incoming { first_line: true, arrival: now(), ..Incoming::default() };
+                    Incoming { first_line: true, arrival, instance, ..Incoming::default() };
                 if !self.service().queue.delay_open && self.open_queue().await.is_err() {
                     return self.no_cleanup().await;
                 }
@@ -301,6 +304,12 @@ enum Refusal {
 
 fn now() -> std::time::Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A name for a transaction that no other has: process, time and count.
+fn instance(arrival: std::time::Duration, count: u32) -> String {
+    let (pid, seconds, micros) = (std::process::id(), arrival.as_secs(), arrival.subsec_micros());
+    format!("{pid:x}.{seconds:x}.{micros:x}.{count:x}")
 }
 
 /// The free octets of the queue's file system, when they are too few.

@@ -80,6 +80,8 @@ struct Incoming {
     /// Nothing of the content has gone to cleanup yet.
     first_line: bool,
     arrival: Duration,
+    /// Names the transaction to policy servers.
+    instance: String,
 }
 
 pub(crate) struct Conversation {
@@ -102,6 +104,8 @@ pub(crate) struct Conversation {
     denied: bool,
     stressed: bool,
     since_write: Instant,
+    /// Transactions so far.
+    transactions: u32,
 }
 
 /// Serves one client from its connection to its end.
@@ -110,7 +114,7 @@ pub(crate) async fn serve(context: Arc<Context>, wire: Wire, client: Client, str
     let name = client.name_and_address();
     log(&ident, &format!("connect from {name}"));
     let session = Session::new(client, context.service.dialogue.clone(), Default::default());
-    let world = Asked::new(Arc::clone(&context.tables), Arc::clone(&context.rewrite));
+    let world = Asked::new(context.shared.clone());
     let mut conversation = Conversation {
         world,
         context,
@@ -128,6 +132,7 @@ pub(crate) async fn serve(context: Arc<Context>, wire: Wire, client: Client, str
         denied: false,
         stressed,
         since_write: Instant::now(),
+        transactions: 0,
     };
     let limits = conversation.limits();
     conversation.wire.set_timeout(limits.timeout);
@@ -363,7 +368,13 @@ impl Conversation {
     }
 
     fn subject(&self) -> Subject<'_> {
-        subject(&self.session, &self.incoming, self.place, self.pipelined)
+        let subject = subject(&self.session, &self.incoming, self.place, self.pipelined);
+        let facts = self.wire.tls();
+        Subject {
+            stress: self.stressed,
+            encryption: facts.map(|facts| (facts.version, facts.cipher.as_str(), facts.bits)),
+            ..subject
+        }
     }
 
     /// Runs the restrictions of a stage, writes what they say into the log, and gives their verdict.
@@ -496,6 +507,14 @@ fn subject<'a>(
             Where::Bdat => Stage::Command("BDAT content"),
             Where::EndOfMessage => Stage::EndOfMessage,
         },
+        size: match incoming.size {
+            0 => transaction.and_then(|transaction| transaction.mail.size).unwrap_or_default(),
+            size => size,
+        },
+        instance: &incoming.instance,
+        sasl_sender: transaction.and_then(|transaction| transaction.mail.auth.as_deref()),
+        stress: false,
+        encryption: None,
         queue_id: incoming.submission.as_ref().map(|one| one.queue_id().as_str()),
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn addresses(
     addresses
 }
 
-fn port(name: &str) -> Option<u16> {
+pub(super) fn port(name: &str) -> Option<u16> {
     let known = PORTS.iter().find(|(known, _)| *known == name).map(|(_, port)| *port);
     known.or_else(|| name.parse().ok()).or_else(|| from_services(name))
 }

@@ -9,10 +9,11 @@ use config::text::Word;
 use config::{Place, Problems, files::Disk};
 use routing::Maps;
 
+use super::outside;
 use super::service::parents;
 use crate::policy::{
-    AddressList, ListSet, PolicySettings, RecipientTables, RejectCodes, Restriction, Unusable,
-    parse,
+    AddressList, ListSet, PolicySettings, RecipientTables, RejectCodes, Restriction, Tempfails,
+    Unusable, parse,
 };
 
 type Classes = BTreeMap<String, Vec<Restriction>>;
@@ -41,7 +42,7 @@ pub(super) fn read(host: &Host, view: &View<'_>, problems: &mut Problems) -> Pol
         soft_bounce: view.get(postfix::SOFT_BOUNCE, problems),
         access_parents: parents(view, "smtpd_access_maps", problems),
         sasl_enabled: view.get(postfix::SMTPD_SASL_AUTH_ENABLE, problems),
-        null_sender_key: "<>".to_owned(),
+        null_sender_key: view.get(postfix::SMTPD_NULL_ACCESS_LOOKUP_KEY, problems),
         double_bounce_sender: known.double_bounce_sender,
         recipient_delimiter: routing.recipient_delimiter,
         origin: routing.rewriting.myorigin,
@@ -66,6 +67,18 @@ pub(super) fn read(host: &Host, view: &View<'_>, problems: &mut Problems) -> Pol
             .into_iter()
             .map(|word| word.text)
             .collect(),
+        blocklists: outside::blocklists(view, problems),
+        tempfail: Tempfails {
+            helo: outside::tempfail(view, postfix::UNKNOWN_HELO_HOSTNAME_TEMPFAIL_ACTION, problems),
+            address: outside::tempfail(view, postfix::UNKNOWN_ADDRESS_TEMPFAIL_ACTION, problems),
+        },
+        verification: outside::verification(view, problems),
+        mx_backup_networks: super::service::networks(
+            view,
+            postfix::PERMIT_MX_BACKUP_NETWORKS,
+            problems,
+        ),
+        policy_servers: outside::policy_servers(host, view, &lists, &classes, problems),
         lists,
         classes,
     }
@@ -164,6 +177,20 @@ const NAMES: &[&str] = &[
     "reject_unauth_pipelining",
     "reject_invalid_helo_hostname",
     "reject_non_fqdn_helo_hostname",
+    "reject_unknown_helo_hostname",
+    "reject_unknown_client_hostname",
+    "reject_unknown_reverse_client_hostname",
+    "reject_unknown_sender_domain",
+    "reject_unknown_recipient_domain",
+    "reject_unverified_sender",
+    "reject_unverified_recipient",
+    "reject_rbl_client",
+    "reject_rhsbl_client",
+    "reject_rhsbl_helo",
+    "reject_rhsbl_sender",
+    "reject_rhsbl_recipient",
+    "permit_dnswl_client",
+    "check_policy_service",
     "reject_non_fqdn_sender",
     "reject_non_fqdn_recipient",
     "reject_unlisted_sender",
@@ -282,5 +309,9 @@ fn codes(view: &View<'_>, problems: &mut Problems) -> RejectCodes {
         unknown_virtual_mailbox: code(postfix::UNKNOWN_VIRTUAL_MAILBOX_REJECT_CODE),
         multi_recipient_bounce: code(postfix::MULTI_RECIPIENT_BOUNCE_REJECT_CODE),
         plaintext: code(postfix::PLAINTEXT_REJECT_CODE),
+        maps_rbl: code(postfix::MAPS_RBL_REJECT_CODE),
+        unknown_client: code(postfix::UNKNOWN_CLIENT_REJECT_CODE),
+        unknown_hostname: code(postfix::UNKNOWN_HOSTNAME_REJECT_CODE),
+        unknown_address: code(postfix::UNKNOWN_ADDRESS_REJECT_CODE),
     }
 }

@@ -197,6 +197,7 @@ fn queue(host: &Host, line: &Line, view: &View<'_>, problems: &mut Problems) -> 
         cleanup: socket("public", view.get(postfix::CLEANUP_SERVICE_NAME, problems)),
         rewrite: socket("private", view.get(postfix::REWRITE_SERVICE_NAME, problems)),
         flush: socket("public", view.get(postfix::FLUSH_SERVICE_NAME, problems)),
+        verify: socket("private", view.get(postfix::ADDRESS_VERIFY_SERVICE_NAME, problems)),
         version: view.get(postfix::MAIL_VERSION, problems),
         ipc_timeout: at_least_a_second(view.get(postfix::IPC_TIMEOUT, problems)),
         checks: !off("no_header_body_checks"),
@@ -228,7 +229,7 @@ fn texts(words: Vec<Word>) -> Vec<String> {
 }
 
 /// A number that cannot be negative.
-fn number<T: TryFrom<i64> + Default>(
+pub(super) fn number<T: TryFrom<i64> + Default>(
     view: &View<'_>,
     setting: Setting<Integer>,
     problems: &mut Problems,

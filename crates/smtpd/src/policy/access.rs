@@ -77,7 +77,7 @@ impl<W: World> Evaluation<'_, W> {
         maps(table).find(self.world.tables(), key, Key::Whole).await
     }
 
-    async fn domain_entry(
+    pub(super) async fn domain_entry(
         &self,
         table: &TableName,
         domain: &str,
@@ -104,10 +104,18 @@ impl<W: World> Evaluation<'_, W> {
         if let Some(found) = self.domain_entry(table, name).await? {
             return Ok(Some(found));
         }
+        self.address_entry(table, &self.subject.client.address_text()).await
+    }
+
+    /// The address and its networks, cut at the right.
+    pub(super) async fn address_entry(
+        &self,
+        table: &TableName,
+        address: &str,
+    ) -> Result<Option<String>, LookupError> {
         let (maps, mut part) = (maps(table), Key::Whole);
-        let address = self.subject.client.address_text();
         let delimiter = if address.contains(':') { ':' } else { '.' };
-        let mut key = address.as_str();
+        let mut key = address;
         loop {
             if let Some(found) = maps.find(self.world.tables(), key, part).await? {
                 return Ok(Some(found));
@@ -144,7 +152,7 @@ impl<W: World> Evaluation<'_, W> {
         Ok(if suspicious && outcome == Outcome::Permit { Outcome::Dunno } else { outcome })
     }
 
-    async fn decide(
+    pub(super) async fn decide(
         &mut self,
         table: &TableName,
         found: Result<Option<String>, LookupError>,
@@ -160,7 +168,7 @@ impl<W: World> Evaluation<'_, W> {
         }
     }
 
-    async fn act(
+    pub(super) async fn act(
         &mut self,
         table: &TableName,
         value: &str,
@@ -206,7 +214,7 @@ impl<W: World> Evaluation<'_, W> {
                 let (status, text) = dsn::split_status("4.7.1", text);
                 let status = self.fixed(&status, class);
                 let text = refused(text, "Service unavailable");
-                self.defer_if_permit(codes.access_map_defer, &status, text);
+                return Ok(self.defer_if_permit(codes.access_map_defer, &status, text));
             }
             Action::DeferIfReject(text) => {
                 let (status, text) = dsn::split_status("4.7.1", text);
@@ -330,7 +338,12 @@ impl<W: World> Evaluation<'_, W> {
         Box::pin(self.list(&parsed.restrictions, about)).await
     }
 
-    fn forbid_permit(&mut self, word: &str, outcome: &Outcome, target: &str) -> Result<(), Stop> {
+    pub(super) fn forbid_permit(
+        &mut self,
+        word: &str,
+        outcome: &Outcome,
+        target: &str,
+    ) -> Result<(), Stop> {
         if *outcome != Outcome::Permit || self.transcript.wishes.discard {
             return Ok(());
         }

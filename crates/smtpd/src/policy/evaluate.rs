@@ -55,6 +55,8 @@ pub struct Evaluation<'a, W> {
     warn_from: usize,
     depth: usize,
     defer_if_reject: Option<Postponed>,
+    /// The default action of a policy server that cannot be asked is being carried out.
+    pub(super) delegating: bool,
 }
 
 impl<'a, W: World> Evaluation<'a, W> {
@@ -64,7 +66,16 @@ impl<'a, W: World> Evaluation<'a, W> {
         subject: Subject<'a>,
         transcript: &'a mut Transcript,
     ) -> Self {
-        Self { world, settings, subject, transcript, warn_from: 0, depth: 0, defer_if_reject: None }
+        Self {
+            world,
+            settings,
+            subject,
+            transcript,
+            warn_from: 0,
+            depth: 0,
+            defer_if_reject: None,
+            delegating: false,
+        }
     }
 
     pub(super) fn log(&mut self, line: String) {
@@ -143,8 +154,7 @@ impl<'a, W: World> Evaluation<'a, W> {
             }
             R::DeferIfPermit => {
                 let text = format!("<{name}>: {class} rejected: defer_if_permit requested");
-                self.defer_if_permit(450, "4.7.0", text);
-                Ok(Outcome::Dunno)
+                Ok(self.defer_if_permit(450, "4.7.0", text))
             }
             R::DeferIfReject => {
                 let text = format!("<{name}>: {class} rejected: defer_if_reject requested");
@@ -176,6 +186,15 @@ impl<'a, W: World> Evaluation<'a, W> {
                     Err(self.server_error())
                 }
             },
+            R::Listed(of, site) => self.reject_listed(*of, site).await,
+            R::PermitListed(of, site) => self.permit_listed(*of, site, restriction.name()).await,
+            R::RejectMapsRbl => self.reject_maps_rbl().await,
+            R::Servers(of, servers, table) => {
+                self.server_access(*of, *servers, table, restriction.name(), about).await
+            }
+            R::Policy(server) => self.delegated(server, about).await,
+            R::RejectUnknownClientHostname => Ok(self.unknown_client()),
+            R::RejectUnknownReverseClientHostname => Ok(self.unknown_reverse_client()),
             R::Class(class_name) => match settings.classes.get(class_name) {
                 Some(list) => self.list(list, about).await,
                 None => {
@@ -191,7 +210,7 @@ impl<'a, W: World> Evaluation<'a, W> {
     async fn client_or_helo(&mut self, restriction: &Restriction) -> Result<Outcome, Stop> {
         use Restriction as R;
         let client = self.subject.client.name_and_address();
-        let word = restriction.name();
+        let (word, subject_helo) = (restriction.name(), self.subject.helo);
         let permitted = match restriction {
             R::PermitInetInterfaces => self.is_own_address(),
             R::PermitMynetworks => {
@@ -205,6 +224,12 @@ impl<'a, W: World> Evaluation<'a, W> {
                         .subject
                         .login
                         .is_some_and(|login| !login.method.eq_ignore_ascii_case("anonymous"))
+            }
+            Restriction::RejectUnknownHeloHostname => {
+                return Ok(match subject_helo {
+                    Some(helo) if !helo.starts_with('[') => self.unknown_helo(helo).await,
+                    _ => self.helo(restriction),
+                });
             }
             _ => return Ok(self.helo(restriction)),
         };
@@ -320,12 +345,17 @@ impl<'a, W: World> Evaluation<'a, W> {
         Outcome::Permit
     }
 
-    pub(super) fn defer_if_permit(&mut self, code: u16, status: &str, text: String) {
-        if self.warn_from == 0 && !self.transcript.permit_deferred {
+    /// Refuses if the request would be permitted in the end. Under `warn_if_reject` it is told now.
+    pub(super) fn defer_if_permit(&mut self, code: u16, status: &str, text: String) -> Outcome {
+        if self.warn_from > 0 {
+            return self.reject(code, status, &text);
+        }
+        if !self.transcript.permit_deferred {
             self.transcript.permit_deferred = true;
             self.transcript.defer_if_permit =
                 Some(Postponed { code, status: status.to_owned(), text });
         }
+        Outcome::Dunno
     }
 
     pub(super) fn defer_if_reject(&mut self, code: u16, status: &str, text: String) {
@@ -362,6 +392,7 @@ fn is_about_client_or_helo(restriction: &Restriction) -> bool {
             | R::PermitNakedIpAddress
             | R::RejectInvalidHeloHostname
             | R::RejectNonFqdnHeloHostname
+            | R::RejectUnknownHeloHostname
     )
 }
 

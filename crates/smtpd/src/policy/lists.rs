@@ -20,6 +20,11 @@ impl AddressList {
         Self { items, parents }
     }
 
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// The tables it names.
     pub fn tables(&self) -> impl Iterator<Item = TableName> {
         self.items.iter().filter_map(|item| match &item.pattern {

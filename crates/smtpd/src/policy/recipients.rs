@@ -22,6 +22,19 @@ impl<W: World> Evaluation<'_, W> {
             (R::RejectNonFqdnRecipient, _, Some(recipient)) => {
                 Ok(self.fully_qualified(recipient, RECIPIENT))
             }
+            (R::RejectUnknownSenderDomain, Some(sender), _) => {
+                self.unknown_domain(sender, SENDER).await
+            }
+            (R::RejectUnknownRecipientDomain, _, Some(recipient)) => {
+                self.unknown_domain(recipient, RECIPIENT).await
+            }
+            (R::PermitMxBackup, _, Some(recipient)) => self.mx_backup(recipient).await,
+            (R::RejectUnverifiedSender, Some(sender), _) => {
+                Ok(self.unverified(sender, SENDER).await)
+            }
+            (R::RejectUnverifiedRecipient, _, Some(recipient)) if !recipient.is_empty() => {
+                Ok(self.unverified(recipient, RECIPIENT).await)
+            }
             (R::RejectUnlistedSender, Some(sender), _) => self.listed(sender, SENDER).await,
             (R::RejectUnlistedRecipient, _, Some(recipient)) if !recipient.is_empty() => {
                 self.listed(recipient, RECIPIENT).await
@@ -92,7 +105,7 @@ impl<W: World> Evaluation<'_, W> {
     }
 
     /// We are the destination, or a relay for it.
-    async fn is_authorized(&mut self, recipient: &str) -> Result<bool, Stop> {
+    pub(super) async fn is_authorized(&mut self, recipient: &str) -> Result<bool, Stop> {
         let resolution = self.resolved(recipient, RECIPIENT).await?;
         if !resolution.recipient.contains('@') {
             return Ok(true);

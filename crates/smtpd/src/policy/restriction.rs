@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use routing::{TableName, tables::split_list};
 use serde::{Deserialize, Serialize};
 
+use super::blocklist::{Listed, Site};
+use super::server::Servers;
+
 /// One step of a restriction list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +42,23 @@ pub enum Restriction {
     RejectUnauthDestination,
     DeferUnauthDestination,
     RejectMultiRecipientBounce,
+    RejectUnknownClientHostname,
+    RejectUnknownReverseClientHostname,
+    RejectUnknownHeloHostname,
+    RejectUnknownSenderDomain,
+    RejectUnknownRecipientDomain,
+    RejectUnverifiedSender,
+    RejectUnverifiedRecipient,
+    PermitMxBackup,
+    /// `reject_rbl_client`, `reject_rhsbl_*`
+    Listed(Listed, Site),
+    /// `permit_dnswl_client`, `permit_rhswl_client`
+    PermitListed(Listed, Site),
+    RejectMapsRbl,
+    /// `check_*_mx_access` and its kin
+    Servers(AccessOf, Servers, TableName),
+    /// `check_policy_service`, by the word behind it.
+    Policy(String),
     Class(String),
 }
 
@@ -67,7 +87,7 @@ pub enum Unusable {
     },
     BadArgument {
         word: String,
-        wants: &'static str,
+        wants: String,
     },
     /// A table without saying what to look up in it.
     BareTable(String),
@@ -117,9 +137,57 @@ impl Restriction {
             Self::RejectUnauthDestination => "reject_unauth_destination",
             Self::DeferUnauthDestination => "defer_unauth_destination",
             Self::RejectMultiRecipientBounce => "reject_multi_recipient_bounce",
+            Self::RejectUnknownClientHostname => "reject_unknown_client_hostname",
+            Self::RejectUnknownReverseClientHostname => "reject_unknown_reverse_client_hostname",
+            Self::RejectUnknownHeloHostname => "reject_unknown_helo_hostname",
+            Self::RejectUnknownSenderDomain => "reject_unknown_sender_domain",
+            Self::RejectUnknownRecipientDomain => "reject_unknown_recipient_domain",
+            Self::RejectUnverifiedSender => "reject_unverified_sender",
+            Self::RejectUnverifiedRecipient => "reject_unverified_recipient",
+            Self::PermitMxBackup => "permit_mx_backup",
+            Self::RejectMapsRbl => "reject_maps_rbl",
+            Self::Listed(of, _) => reject_word(*of),
+            Self::PermitListed(Listed::Address, _) => "permit_dnswl_client",
+            Self::PermitListed(..) => "permit_rhswl_client",
+            Self::Servers(of, servers, _) => server_word(*of, *servers).unwrap_or("check_access"),
+            Self::Policy(_) => "check_policy_service",
             Self::Class(name) => name,
         }
     }
+}
+
+fn reject_word(of: Listed) -> &'static str {
+    match of {
+        Listed::Address => "reject_rbl_client",
+        Listed::Client => "reject_rhsbl_client",
+        Listed::ReverseClient => "reject_rhsbl_reverse_client",
+        Listed::Helo => "reject_rhsbl_helo",
+        Listed::Sender => "reject_rhsbl_sender",
+        Listed::Recipient => "reject_rhsbl_recipient",
+    }
+}
+
+fn server_word(of: AccessOf, servers: Servers) -> Option<&'static str> {
+    use AccessOf::{Client, Helo, Recipient, ReverseClient, Sender};
+    use Servers::{A, Mx, Ns};
+    Some(match (of, servers) {
+        (Client, A) => "check_client_a_access",
+        (Client, Mx) => "check_client_mx_access",
+        (Client, Ns) => "check_client_ns_access",
+        (ReverseClient, A) => "check_reverse_client_hostname_a_access",
+        (ReverseClient, Mx) => "check_reverse_client_hostname_mx_access",
+        (ReverseClient, Ns) => "check_reverse_client_hostname_ns_access",
+        (Helo, A) => "check_helo_a_access",
+        (Helo, Mx) => "check_helo_mx_access",
+        (Helo, Ns) => "check_helo_ns_access",
+        (Sender, A) => "check_sender_a_access",
+        (Sender, Mx) => "check_sender_mx_access",
+        (Sender, Ns) => "check_sender_ns_access",
+        (Recipient, A) => "check_recipient_a_access",
+        (Recipient, Mx) => "check_recipient_mx_access",
+        (Recipient, Ns) => "check_recipient_ns_access",
+        _ => return None,
+    })
 }
 
 impl AccessOf {
@@ -157,28 +225,16 @@ pub fn parse<T>(words: &[&str], bare_tables: bool, classes: &BTreeMap<String, T>
         let position = at;
         at += 1;
         let lower = word.to_ascii_lowercase();
-        let simple = simple(&lower);
-        if let Some(found) = simple {
+        if let Some(found) = simple(&lower) {
             parsed.restrictions.extend(found);
-        } else if let Some(of) = AccessOf::ALL.into_iter().find(|of| of.word() == lower) {
-            match words.get(at).filter(|table| table.contains(':')) {
-                Some(table) => {
+        } else if let Some(found) = with_argument(&lower, words.get(at).copied()) {
+            match found {
+                Ok(restriction) => {
                     at += 1;
-                    parsed.restrictions.push(Restriction::Access(of, table_name(table)));
+                    parsed.restrictions.push(restriction);
                 }
-                None => {
-                    let wants = "a lookup table, such as hash:/etc/postfix/access";
-                    parsed.unusable.push((position, Unusable::BadArgument { word: lower, wants }));
-                }
-            }
-        } else if lower == "sleep" {
-            match words.get(at).and_then(|seconds| seconds.parse().ok()) {
-                Some(seconds) => {
-                    at += 1;
-                    parsed.restrictions.push(Restriction::Sleep(seconds));
-                }
-                None => {
-                    let wants = "a number of seconds";
+                Err((wants, skip)) => {
+                    at += skip;
                     parsed.unusable.push((position, Unusable::BadArgument { word: lower, wants }));
                 }
             }
@@ -198,6 +254,64 @@ pub fn parse<T>(words: &[&str], bare_tables: bool, classes: &BTreeMap<String, T>
         }
     }
     parsed
+}
+
+/// What a word wants behind it, and how many words have been used up in its place.
+type Wanting = (String, usize);
+
+/// A word that takes the next one with it; nothing if it is none.
+fn with_argument(word: &str, argument: Option<&str>) -> Option<Result<Restriction, Wanting>> {
+    const TABLE: &str = "a lookup table, such as hash:/etc/postfix/access";
+    let want = |wants: &str| Err((wants.to_owned(), 0));
+    let table = argument.filter(|argument| argument.contains(':'));
+    if let Some(of) = AccessOf::ALL.into_iter().find(|of| of.word() == word) {
+        return Some(match table {
+            Some(table) => Ok(Restriction::Access(of, table_name(table))),
+            None => want(TABLE),
+        });
+    }
+    let all = AccessOf::ALL.into_iter().flat_map(|of| Servers::ALL.map(|servers| (of, servers)));
+    if let Some((of, servers)) =
+        all.into_iter().find(|&(of, servers)| server_word(of, servers) == Some(word))
+    {
+        return Some(match table {
+            Some(table) => Ok(Restriction::Servers(of, servers, table_name(table))),
+            None => want(TABLE),
+        });
+    }
+    if let Some((permits, of)) = listed(word) {
+        return Some(match argument.map(Site::parse) {
+            None => want("the domain of a DNS list, such as zen.spamhaus.org"),
+            Some(Err(why)) => Err((format!("the domain of a DNS list ({why})"), 1)),
+            Some(Ok(site)) if permits => Ok(Restriction::PermitListed(of, site)),
+            Some(Ok(site)) => Ok(Restriction::Listed(of, site)),
+        });
+    }
+    Some(match word {
+        "check_policy_service" => match table {
+            Some(server) => Ok(Restriction::Policy(server.to_owned())),
+            None => want("a server, such as unix:private/policy or inet:127.0.0.1:10023"),
+        },
+        "sleep" => match argument.and_then(|seconds| seconds.parse().ok()) {
+            Some(seconds) => Ok(Restriction::Sleep(seconds)),
+            None => want("a number of seconds"),
+        },
+        _ => return None,
+    })
+}
+
+fn listed(word: &str) -> Option<(bool, Listed)> {
+    Some(match word {
+        "reject_rbl_client" | "reject_rbl" => (false, Listed::Address),
+        "reject_rhsbl_client" => (false, Listed::Client),
+        "reject_rhsbl_reverse_client" => (false, Listed::ReverseClient),
+        "reject_rhsbl_helo" => (false, Listed::Helo),
+        "reject_rhsbl_sender" => (false, Listed::Sender),
+        "reject_rhsbl_recipient" => (false, Listed::Recipient),
+        "permit_dnswl_client" => (true, Listed::Address),
+        "permit_rhswl_client" => (true, Listed::Client),
+        _ => return None,
+    })
 }
 
 /// Splits the right-hand side of an access table, which may hold a list.
@@ -248,52 +362,28 @@ fn simple(word: &str) -> Option<Vec<Restriction>> {
         "reject_unauth_destination" => R::RejectUnauthDestination,
         "defer_unauth_destination" => R::DeferUnauthDestination,
         "reject_multi_recipient_bounce" => R::RejectMultiRecipientBounce,
+        "reject_unknown_client_hostname" | "reject_unknown_client" => {
+            R::RejectUnknownClientHostname
+        }
+        "reject_unknown_reverse_client_hostname" => R::RejectUnknownReverseClientHostname,
+        "reject_unknown_helo_hostname" | "reject_unknown_hostname" => R::RejectUnknownHeloHostname,
+        "reject_unknown_sender_domain" | "reject_unknown_address" => R::RejectUnknownSenderDomain,
+        "reject_unknown_recipient_domain" => R::RejectUnknownRecipientDomain,
+        "reject_unverified_sender" => R::RejectUnverifiedSender,
+        "reject_unverified_recipient" => R::RejectUnverifiedRecipient,
+        "permit_mx_backup" => R::PermitMxBackup,
+        "reject_maps_rbl" => R::RejectMapsRbl,
         _ => return None,
     }])
 }
 
 /// What Postfix has and we do not yet: what it needs, and how many arguments it takes.
 fn unsupported(word: &str) -> Option<(&'static str, usize)> {
-    const DNS: &str = "DNS lookups";
-    const CERTIFICATES: &str = "client certificates";
     Some(match word {
-        "reject_unknown_client_hostname"
-        | "reject_unknown_client"
-        | "reject_unknown_reverse_client_hostname"
-        | "reject_unknown_helo_hostname"
-        | "reject_unknown_hostname"
-        | "reject_unknown_sender_domain"
-        | "reject_unknown_address"
-        | "reject_unknown_recipient_domain"
-        | "reject_maps_rbl"
-        | "permit_mx_backup" => (DNS, 0),
-        "reject_rbl_client"
-        | "reject_rbl"
-        | "permit_dnswl_client"
-        | "reject_rhsbl_client"
-        | "permit_rhswl_client"
-        | "reject_rhsbl_reverse_client"
-        | "reject_rhsbl_helo"
-        | "reject_rhsbl_sender"
-        | "reject_rhsbl_recipient" => (DNS, 1),
-        "reject_unverified_sender" | "reject_unverified_recipient" => ("address verification", 0),
-        "check_policy_service" => ("policy services", 1),
-        "permit_tls_clientcerts" | "permit_tls_all_clientcerts" => (CERTIFICATES, 0),
-        "check_ccert_access" => (CERTIFICATES, 1),
+        "permit_tls_clientcerts" | "permit_tls_all_clientcerts" => ("client certificates", 0),
+        "check_ccert_access" => ("client certificates", 1),
         "check_relay_domains" => ("relay_domains as a list of clients", 0),
-        _ => {
-            let server =
-                word.strip_prefix("check_").and_then(|word| word.strip_suffix("_access"))?;
-            let (what, by) = server.rsplit_once('_')?;
-            let known = matches!(
-                what,
-                "client" | "reverse_client_hostname" | "helo" | "sender" | "recipient"
-            );
-            if known && matches!(by, "a" | "mx" | "ns") {
-                return Some((DNS, 1));
-            }
-            return None;
-        }
+        _ => return None,
     })
 }
 
@@ -338,26 +428,53 @@ mod tests {
     }
 
     #[test]
+    fn words_with_arguments_are_read() {
+        let words = [
+            "reject_rbl_client",
+            "zen.example=127.0.0.[2..11]",
+            "permit_dnswl_client",
+            "list.example",
+            "check_helo_ns_access",
+            "hash:/x",
+            "check_policy_service",
+            "{ unix:private/policy, timeout=1s }",
+            "reject_unknown_address",
+        ];
+        let parsed = parse(&words, false, &classes());
+        assert_eq!(parsed.unusable, []);
+        let names: Vec<&str> = parsed.restrictions.iter().map(Restriction::name).collect();
+        assert_eq!(
+            names,
+            [
+                "reject_rbl_client",
+                "permit_dnswl_client",
+                "check_helo_ns_access",
+                "check_policy_service",
+                "reject_unknown_sender_domain",
+            ]
+        );
+    }
+
+    #[test]
     fn what_cannot_be_obeyed_is_named() {
         let parsed = parse(
             &[
+                "permit_tls_clientcerts",
                 "reject_rbl_client",
-                "zen.example",
+                "zen.example=127",
                 "check_sender_mx_access",
-                "hash:/x",
                 "check_helo_access",
                 "permit",
                 "hash:/bare",
                 "perimt",
                 "check_policy_service",
-                "unix:private/policy",
             ],
             false,
             &classes(),
         );
         assert_eq!(parsed.restrictions, [Restriction::Permit]);
         let at: Vec<usize> = parsed.unusable.iter().map(|(at, _)| *at).collect();
-        assert_eq!(at, [0, 2, 4, 6, 7, 8]);
-        assert_eq!(parsed.unusable[4].1, Unusable::Unknown("perimt".into()));
+        assert_eq!(at, [0, 1, 3, 4, 6, 7, 8]);
+        assert_eq!(parsed.unusable[5].1, Unusable::Unknown("perimt".into()));
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use routing::Maps;
 use serde::{Deserialize, Serialize};
 
-use super::{AddressList, Restriction};
+use super::{AddressList, PolicyServer, Restriction, Site, Verification};
 
 /// Everything the restrictions of one service need to know.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -39,6 +39,38 @@ pub struct PolicySettings {
     pub own_addresses: Vec<IpAddr>,
     pub tables: RecipientTables,
     pub log_permits: Vec<String>,
+    pub blocklists: Blocklists,
+    pub tempfail: Tempfails,
+    pub verification: Verification,
+    /// `permit_mx_backup_networks`
+    pub mx_backup_networks: AddressList,
+    /// By the word behind `check_policy_service`.
+    pub policy_servers: BTreeMap<String, PolicyServer>,
+}
+
+/// What DNS lists share.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Blocklists {
+    /// `maps_rbl_domains`
+    pub sites: Vec<Site>,
+    pub reply_maps: Maps,
+    pub default_reply: String,
+    /// `smtpd_expansion_filter`: characters that a value in a reply may hold.
+    pub expansion_filter: String,
+}
+
+/// What becomes of a request when somebody else's fault keeps us from knowing (`*_tempfail_action`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tempfail {
+    #[default]
+    DeferIfPermit,
+    Defer,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Tempfails {
+    pub helo: Tempfail,
+    pub address: Tempfail,
 }
 
 /// The restriction lists, by stage.
@@ -52,6 +84,22 @@ pub struct ListSet {
     pub data: Vec<Restriction>,
     pub end_of_data: Vec<Restriction>,
     pub etrn: Vec<Restriction>,
+}
+
+impl ListSet {
+    #[must_use]
+    pub fn all(&self) -> [&Vec<Restriction>; 8] {
+        [
+            &self.client,
+            &self.helo,
+            &self.sender,
+            &self.relay,
+            &self.recipient,
+            &self.data,
+            &self.end_of_data,
+            &self.etrn,
+        ]
+    }
 }
 
 /// The `*_reject_code` settings.
@@ -70,6 +118,10 @@ pub struct RejectCodes {
     pub unknown_virtual_mailbox: u16,
     pub multi_recipient_bounce: u16,
     pub plaintext: u16,
+    pub maps_rbl: u16,
+    pub unknown_client: u16,
+    pub unknown_hostname: u16,
+    pub unknown_address: u16,
 }
 
 /// Postfix's defaults.
@@ -89,6 +141,10 @@ impl Default for RejectCodes {
             unknown_virtual_mailbox: 550,
             multi_recipient_bounce: 550,
             plaintext: 450,
+            maps_rbl: 554,
+            unknown_client: 450,
+            unknown_hostname: 450,
+            unknown_address: 450,
         }
     }
 }
@@ -111,21 +167,17 @@ pub struct RecipientTables {
 impl PolicySettings {
     /// The tables that restrictions name.
     pub fn restriction_tables(&self) -> impl Iterator<Item = routing::TableName> {
-        let lists = &self.lists;
-        let all = [
-            &lists.client,
-            &lists.helo,
-            &lists.sender,
-            &lists.relay,
-            &lists.recipient,
-            &lists.data,
-            &lists.end_of_data,
-            &lists.etrn,
-            &self.local_rewrite_clients,
-        ];
-        let restrictions = all.into_iter().chain(self.classes.values()).flatten();
+        let restrictions = self
+            .lists
+            .all()
+            .into_iter()
+            .chain([&self.local_rewrite_clients])
+            .chain(self.classes.values())
+            .flatten();
         restrictions.filter_map(|restriction| match restriction {
-            Restriction::Access(_, table) | Restriction::Table(table) => Some(table.clone()),
+            Restriction::Access(_, table)
+            | Restriction::Servers(_, _, table)
+            | Restriction::Table(table) => Some(table.clone()),
             _ => None,
         })
     }

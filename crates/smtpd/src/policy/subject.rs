@@ -44,6 +44,15 @@ pub struct Subject<'a> {
     pub pipelined: bool,
     pub recipients: usize,
     pub stage: Stage,
+    /// Octets of the message, or what the client announced.
+    pub size: u64,
+    /// Names the transaction to policy servers.
+    pub instance: &'a str,
+    /// `AUTH=` of MAIL.
+    pub sasl_sender: Option<&'a str>,
+    pub stress: bool,
+    /// TLS version, cipher and bits.
+    pub encryption: Option<(&'a str, &'a str, u16)>,
     /// `NOQUEUE` until the queue file has a name.
     pub queue_id: Option<&'a str>,
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! case a name
-//! set NAME = VALUE            a setting of the service
+//! set NAME = VALUE            a setting of the service; @POLICY@ is the port of the policy server
+//! from ADDRESS                the client's own address
 //! > LINE                      sent with CRLF; \r \n \0 \t \\ \xNN, \*NxREST (REST N times), \ at the end: no CRLF
 //! any-log                     the logs need not be the same; a comment says why
 //! < 250 2.1.0 Ok              the beginning of a reply, its lines joined by " | "
@@ -21,6 +22,8 @@ pub struct Case {
     pub gone: usize,
     /// Log lines may differ: the case says why in a comment.
     pub any_log: bool,
+    /// The client's address.
+    pub from: Option<std::net::IpAddr>,
 }
 
 #[derive(Debug)]
@@ -52,6 +55,7 @@ impl Case {
                 "queued" => case.queued = rest.parse().expect("a number"),
                 "gone" => case.gone = rest.parse().expect("a number"),
                 "any-log" => case.any_log = true,
+                "from" => case.from = Some(rest.parse().expect("an address")),
                 _ => panic!("line {}: {line}", number + 1),
             }
         }

@@ -6,6 +6,7 @@
 
 mod case;
 mod peers;
+mod policy_server;
 mod transcript;
 
 use harness::skip;
@@ -17,12 +18,14 @@ fn run(topic: &str) {
     if !skip::can_run(true, &["postfix", "dovecot"]) {
         return;
     }
-    let path = format!("{}/src/compliance/smtpd/cases/{topic}.txt", env!("CARGO_MANIFEST_DIR"));
-    let mut cases = Case::read_all(&std::fs::read_to_string(&path).unwrap());
+    let directory = format!("{}/src/compliance/smtpd/cases", env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(format!("{directory}/{name}")).unwrap();
+    let mut cases = Case::read_all(&read(&format!("{topic}.txt")));
     if let Ok(only) = std::env::var("THEORIS_CASE") {
         cases.retain(|case| case.name.contains(&only));
     }
-    let peers = Peers::start(&cases);
+    let zone = (topic == "dns").then(|| read("dns.zone"));
+    let peers = Peers::start(&cases, zone.as_deref());
     let mut failures = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         failures.extend(peers.compare(number, case));
@@ -70,4 +73,14 @@ fn limits() {
 #[test]
 fn logins() {
     run("auth");
+}
+
+#[test]
+fn dns() {
+    run("dns");
+}
+
+#[test]
+fn policy_services() {
+    run("policy");
 }

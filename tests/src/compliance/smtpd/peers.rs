@@ -7,9 +7,10 @@ use std::time::Duration;
 use harness::certificates::Authority;
 use harness::dovecot::Dovecot;
 use harness::postfix::Postfix;
-use harness::{Daemon, Log, Scratch, ports};
+use harness::{Daemon, Log, Scratch, dns, ports};
 
 use super::case::{Case, Step};
+use super::policy_server::PolicyServer;
 use super::transcript::{Transcript, is_queue_id, normal, queue_file};
 
 /// What all cases have in common: mail stays in the queue, and nobody sleeps.
@@ -37,8 +38,17 @@ service anvil {
 }
 ";
 
+/// For cases that ask the DNS: an error transport for probes, and names of clients.
+const DNS: &str = "\
+smtpd_peername_lookup = yes
+transport_maps = inline:{{bounce.test = error:5.1.1 nobody here}}
+smtp_tls_security_level =
+";
+
 pub struct Peers {
     _dovecot: Option<Dovecot>,
+    _dns: Option<dns::Server>,
+    policy: PolicyServer,
     scratch: Scratch,
     postfix: Postfix,
     ours: Daemon,
@@ -46,7 +56,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub fn start(cases: &[Case]) -> Self {
+    /// `zone`: what the DNS says; else nobody is asked.
+    pub fn start(cases: &[Case], zone: Option<&str>) -> Self {
         let scratch = Scratch::new();
         let mut dovecot = Dovecot::lay(&scratch, &[("bob", "secret")], DOVECOT);
         let identity =
@@ -58,7 +69,21 @@ impl Peers {
             identity.chain.display(),
             identity.key.display()
         );
+        let main = if zone.is_some() { main + DNS } else { main };
         let mut postfix = Postfix::lay(&scratch, &main);
+        let dns = zone.map(dns::Server::start);
+        let mut resolver = String::from("resolver.servers=[\"127.0.0.1:1\"]");
+        if let Some(dns) = &dns {
+            let address = dns.address();
+            let resolv_conf =
+                format!("nameserver {}\noptions timeout:1 attempts:1\n", address.ip());
+            postfix.sees(&resolv_conf, &std::fs::read_to_string("/etc/hosts").unwrap());
+            resolver = format!("resolver.servers=[\"{address}\"]");
+        }
+        if zone.is_some() {
+            postfix.add_services("verify2 unix - - n - 1 verify\n  -o address_verify_map=\n");
+        }
+        let policy = PolicyServer::start();
         let logins = |case: &Case| {
             case.settings
                 .iter()
@@ -72,8 +97,8 @@ impl Peers {
         let mut master = String::new();
         for (number, case) in cases.iter().enumerate() {
             let pair = (ports::free(), ports::free());
-            postfix.add_services(&service(pair.0, number, case));
-            master.push_str(&service(pair.1, number, case));
+            postfix.add_services(&service(pair.0, number, case, policy.port));
+            master.push_str(&service(pair.1, number, case, policy.port));
             ports.push(pair);
         }
         let main = std::fs::read_to_string(postfix.config().join("main.cf")).unwrap();
@@ -81,8 +106,12 @@ impl Peers {
         scratch.write("ours/master.cf", master);
         postfix.start();
         let config = scratch.join("ours");
-        let ours = Daemon::start("smtpd", &scratch.join("run"), &["-c", config.to_str().unwrap()]);
-        Self { _dovecot: dovecot, scratch, postfix, ours, ports }
+        let ours = Daemon::start(
+            "smtpd",
+            &scratch.join("run"),
+            &["-c", config.to_str().unwrap(), "--set", &resolver],
+        );
+        Self { _dovecot: dovecot, _dns: dns, policy, scratch, postfix, ours, ports }
     }
 
     /// How the two differ in a case, if they do.
@@ -102,7 +131,7 @@ impl Peers {
 
     fn play(&self, case: &Case, port: u16, log: &Log, number: usize) -> Result<Transcript, String> {
         let mut transcript = Transcript::default();
-        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
+        let stream = connect(case.from, port).map_err(|error| error.to_string())?;
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut input = BufReader::new(stream.try_clone().unwrap());
         let mut output = stream;
@@ -141,6 +170,7 @@ impl Peers {
                 transcript.log.push(normal(text));
             }
         }
+        transcript.policy = self.policy.take();
         for id in ids.into_iter().take(case.queued) {
             let text = self.postfix.command(&["postcat", "-q", &id]);
             transcript.queued.push(queue_file(&text));
@@ -157,10 +187,24 @@ impl Drop for Peers {
     }
 }
 
-fn service(port: u16, number: usize, case: &Case) -> String {
+/// From `from`, or from wherever.
+fn connect(from: Option<std::net::IpAddr>, port: u16) -> std::io::Result<TcpStream> {
+    let to = ([127, 0, 0, 1], port).into();
+    let Some(from) = from else { return TcpStream::connect(to) };
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(to).await?.into_std()?;
+        stream.set_nonblocking(false)?;
+        Ok(stream)
+    })
+}
+
+fn service(port: u16, number: usize, case: &Case, policy: u16) -> String {
     let mut line =
         format!("127.0.0.1:{port} inet n - n - - smtpd\n  -o syslog_name=postfix/case{number}\n");
     for (name, value) in &case.settings {
+        let value = value.replace("@POLICY@", &policy.to_string());
         line.push_str(&format!("  -o {{ {name} = {value} }}\n"));
     }
     line
@@ -201,5 +245,6 @@ fn difference(case: &Case, theirs: &Transcript, ours: &Transcript) -> Result<(),
     if !case.any_log {
         compare("log", &theirs.log, &ours.log)?;
     }
+    compare("policy requests", &theirs.policy, &ours.policy)?;
     compare("queue file", &theirs.queued, &ours.queued)
 }

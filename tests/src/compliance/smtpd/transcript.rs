@@ -7,6 +7,8 @@ pub struct Transcript {
     pub log: Vec<String>,
     /// Queue files as postcat shows them.
     pub queued: Vec<String>,
+    /// What a policy server was told.
+    pub policy: Vec<String>,
 }
 
 /// Queue ids, ports, times and process ids by their kind.
