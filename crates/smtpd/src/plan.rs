@@ -82,3 +82,56 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
     plan.roles.push(role.with_settings(&settings));
     plan
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::files::Memory;
+
+    fn planned(main: &str) -> (Plan, String) {
+        let master = "smtp inet n - n - - smtpd\n";
+        let files = Memory::with([("/p/main.cf", main), ("/p/master.cf", master)]);
+        let mut problems = Problems::default();
+        let host = Host::read(&files, "/p".as_ref(), &mut problems);
+        (read(&host, Resolving::default(), &mut problems), problems.to_string())
+    }
+
+    #[test]
+    fn only_the_protocols_of_inet_protocols_are_listened_on() {
+        let (plan, _) = planned("inet_interfaces = loopback-only\ninet_protocols = ipv4\n");
+        assert_eq!(plan.listeners, [Listen::tcp("smtp", ([127, 0, 0, 1], 25).into())]);
+        let (plan, _) = planned("inet_interfaces = loopback-only\ninet_protocols = ipv6\n");
+        let v4 = Listen::tcp("smtp", ([127, 0, 0, 1], 25).into());
+        assert!(!plan.listeners.contains(&v4), "{:?}", plan.listeners);
+    }
+
+    #[test]
+    fn stress_begins_where_postfix_would_run_no_more_processes() {
+        let (plan, _) = planned("default_process_limit = 7\n");
+        assert_eq!(plan.roles[0].settings["services"][0]["stress_at"], 7);
+    }
+
+    #[test]
+    fn tls_without_encryption_is_refused() {
+        let certificate = "smtpd_tls_cert_file = /x\n";
+        for text in [
+            "smtpd_tls_security_level = may\nsmtpd_tls_ciphers = null\n",
+            "smtpd_tls_security_level = encrypt\nsmtpd_tls_mandatory_ciphers = null\n",
+        ] {
+            let (_, problems) = planned(&format!("{text}{certificate}"));
+            assert!(problems.contains("asks for TLS without encryption"), "{text}: {problems}");
+        }
+    }
+
+    #[test]
+    fn workers_become_mail_owner() {
+        if !daemon::privileges::is_root() {
+            return; // an ordinary user stays who it is
+        }
+        let (plan, _) = planned("mail_owner = nobody\n");
+        let uid = Account::named("nobody").unwrap().uid;
+        assert_eq!(plan.roles[0].account.as_ref().map(|account| account.uid), Some(uid));
+        let (_, problems) = planned("mail_owner = none-of-this-name\n");
+        assert!(problems.contains("/p/main.cf:1: mail_owner: "), "{problems}");
+    }
+}

@@ -71,9 +71,13 @@ pub fn session_of(facts: &Facts) -> String {
     format!("{} with cipher {cipher} ({bits}/{bits} bits)", facts.version)
 }
 
-/// In OpenSSL's words: a curve stands in parentheses behind the method, X25519 is a method of its own.
+/// In OpenSSL's words: a curve stands in parentheses behind the method, X25519 is a method of its own. Only for
+/// TLS 1.3; the name of an older cipher tells it.
 #[must_use]
 pub fn key_exchange(facts: &Facts) -> Option<String> {
+    if facts.version != "TLSv1.3" {
+        return None;
+    }
     let group = facts.key_exchange.as_deref()?;
     Some(if group.starts_with("P-") { format!("ECDHE ({group})") } else { group.to_owned() })
 }

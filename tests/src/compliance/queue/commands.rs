@@ -155,6 +155,34 @@ fn submissions_are_alike() {
     }
 }
 
+/// sendmail of both runs the postdrop in `command_directory`.
+#[test]
+fn sendmail_runs_the_postdrop_of_the_host() {
+    if !skip::can_run(true, &["postfix"]) {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new();
+    let postfix = Postfix::lay(&scratch, "");
+    postfix.check();
+    let (own, told) = (scratch.directory("commands"), scratch.join("told"));
+    let script = format!("#!/bin/sh\necho run >{}\nexit 1\n", told.display());
+    let postdrop = scratch.write("commands/postdrop", script);
+    std::fs::set_permissions(&postdrop, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let main = postfix.config().join("main.cf");
+    let text = std::fs::read_to_string(&main).unwrap();
+    let moved = format!("command_directory = {}", own.display());
+    std::fs::write(&main, text.replace("command_directory = /usr/sbin", &moved)).unwrap();
+    // Alone: with our postdrop beside it, it runs that one.
+    let alone = scratch.join("sendmail");
+    std::fs::copy(binaries::path("sendmail"), &alone).unwrap();
+    for program in [original("sendmail"), alone] {
+        let _ = std::fs::remove_file(&told);
+        run(&program, &postfix, &["-i", "bob"], "Subject: x\n\nbody\n");
+        assert!(told.exists(), "{}", program.display());
+    }
+}
+
 /// pickup of both hands the same message to cleanup; a damaged file is set aside and told.
 #[test]
 fn pickup_takes_what_was_dropped() {

@@ -4,6 +4,9 @@
 //! case a name
 //! set NAME = VALUE            a setting of the service; @POLICY@ is the port of the policy server
 //! from ADDRESS                the client's own address
+//! tls WORDS                   the client speaks TLS from the next connection on: `openssl s_client WORDS`,
+//!                             with STARTTLS unless the first word is `wrapped`
+//! again                       the connection ends, and another one begins
 //! > LINE                      sent with CRLF; \r \n \0 \t \\ \xNN, \*NxREST (REST N times), \ at the end: no CRLF
 //! any-log                     the logs need not be the same; a comment says why
 //! < 250 2.1.0 Ok              the beginning of a reply, its lines joined by " | "
@@ -24,12 +27,15 @@ pub struct Case {
     pub any_log: bool,
     /// The client's address.
     pub from: Option<std::net::IpAddr>,
+    /// The words of `openssl s_client`, if the client speaks TLS.
+    pub tls: Option<String>,
 }
 
 #[derive(Debug)]
 pub enum Step {
     Send(Vec<u8>),
     Expect(String),
+    Again,
 }
 
 impl Case {
@@ -52,6 +58,8 @@ impl Case {
                 }
                 ">" => case.steps.push(Step::Send(unescape(rest))),
                 "<" => case.steps.push(Step::Expect(rest.to_owned())),
+                "tls" => case.tls = Some(rest.to_owned()),
+                "again" => case.steps.push(Step::Again),
                 "queued" => case.queued = rest.parse().expect("a number"),
                 "gone" => case.gone = rest.parse().expect("a number"),
                 "any-log" => case.any_log = true,

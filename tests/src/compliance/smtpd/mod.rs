@@ -84,3 +84,8 @@ fn dns() {
 fn policy_services() {
     run("policy");
 }
+
+#[test]
+fn tls() {
+    run("tls");
+}

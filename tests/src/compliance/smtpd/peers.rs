@@ -1,7 +1,9 @@
 //! Debian's Postfix and our smtpd beside each other: the same settings on other ports, the same cleanup and queue.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use harness::certificates::Authority;
@@ -31,6 +33,10 @@ smtpd_client_connection_count_limit = 0
 /// Logins fail at once, so that a test does not wait for Dovecot's patience with guessers.
 const DOVECOT: &str = "\
 auth_failure_delay = 0
+passdb {
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u /dovecot/users.%s
+}
 service anvil {
   unix_listener anvil-auth-penalty {
     mode = 0
@@ -59,9 +65,18 @@ impl Peers {
     /// `zone`: what the DNS says; else nobody is asked.
     pub fn start(cases: &[Case], zone: Option<&str>) -> Self {
         let scratch = Scratch::new();
-        let mut dovecot = Dovecot::lay(&scratch, &[("bob", "secret")], DOVECOT);
-        let identity =
-            Authority::new(&scratch.directory("ca")).issue("mail", &["mail.example.com"]);
+        let extra =
+            DOVECOT.replace("/dovecot/", &format!("{}/", scratch.join("dovecot").display()));
+        let mut dovecot = Dovecot::lay(&scratch, &[("bob", "secret")], &extra);
+        let odd = scratch.write("dovecot/users.odd", "carol:{PLAIN}secret::::::\n");
+        std::fs::set_permissions(odd, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let authority = Authority::new(&scratch.directory("ca"));
+        let identity = authority.issue("mail", &["mail.example.com"]);
+        authority.issue("ec", &["ec.example.com"]);
+        let chain = authority.issue("chain", &["chain.example.com"]);
+        let [key, certificates] =
+            [&chain.key, &chain.chain].map(|path| std::fs::read_to_string(path).unwrap());
+        scratch.write("ca/chain/both.pem", key + &certificates);
         let main = format!(
             "{MAIN}smtpd_sasl_type = dovecot\nsmtpd_sasl_path = {}\nsmtpd_tls_cert_file = {}\n\
              smtpd_tls_key_file = {}\n",
@@ -97,8 +112,8 @@ impl Peers {
         let mut master = String::new();
         for (number, case) in cases.iter().enumerate() {
             let pair = (ports::free(), ports::free());
-            postfix.add_services(&service(pair.0, number, case, policy.port));
-            master.push_str(&service(pair.1, number, case, policy.port));
+            postfix.add_services(&service(&scratch, pair.0, number, case, policy.port));
+            master.push_str(&service(&scratch, pair.1, number, case, policy.port));
             ports.push(pair);
         }
         let main = std::fs::read_to_string(postfix.config().join("main.cf")).unwrap();
@@ -129,20 +144,28 @@ impl Peers {
         result.err().map(|error| format!("case {}\n{error}", case.name))
     }
 
+    /// `@NAME@` in a case is the path of a file of the private authority.
+    fn placed(&self, text: &str) -> String {
+        placed(&self.scratch, text)
+    }
+
     fn play(&self, case: &Case, port: u16, log: &Log, number: usize) -> Result<Transcript, String> {
         let mut transcript = Transcript::default();
-        let stream = connect(case.from, port).map_err(|error| error.to_string())?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut input = BufReader::new(stream.try_clone().unwrap());
-        let mut output = stream;
+        let connect = || match &case.tls {
+            None => Client::plain(case.from, port),
+            Some(words) => Client::tls(port, &self.placed(words)),
+        };
+        let (mut client, mut connections) = (connect()?, 1);
         let mut ids = Vec::new();
         for step in &case.steps {
             match step {
-                Step::Send(bytes) => {
-                    let _ = output.write_all(bytes);
+                Step::Send(bytes) => client.send(bytes),
+                Step::Again => {
+                    drop(client);
+                    (client, connections) = (connect()?, connections + 1);
                 }
                 Step::Expect(wanted) => {
-                    let reply = reply(&mut input)?;
+                    let reply = reply(&mut client.input)?;
                     if !reply.starts_with(wanted) {
                         return Err(format!("wanted {wanted:?}, got {reply:?}"));
                     }
@@ -152,17 +175,16 @@ impl Peers {
                 }
             }
         }
-        let _ = output.shutdown(Shutdown::Both);
-        drop((input, output));
+        drop(client);
         if ids.len() != case.queued + case.gone {
             return Err(format!("wanted {} queued, got {}", case.queued, ids.len()));
         }
         let ident = format!("postfix/case{number}/smtpd[");
         log.wait_until(&format!("the end of case {}", case.name), |lines| {
-            lines
-                .iter()
-                .any(|line| line.text.contains(&ident) && line.text.contains(": disconnect from"))
-                .then_some(())
+            let end = |line: &&harness::log::Line| {
+                line.text.contains(&ident) && line.text.contains(": disconnect from")
+            };
+            (lines.iter().filter(end).count() >= connections).then_some(())
         });
         for line in log.lines() {
             if let Some((_, text)) = line.text.split_once(&ident) {
@@ -200,18 +222,81 @@ fn connect(from: Option<std::net::IpAddr>, port: u16) -> std::io::Result<TcpStre
     })
 }
 
-fn service(port: u16, number: usize, case: &Case, policy: u16) -> String {
+/// A client in the clear or over TLS. It ends when it is dropped.
+struct Client {
+    input: BufReader<Box<dyn Read>>,
+    output: Box<dyn Write>,
+    end: Box<dyn FnMut()>,
+}
+
+impl Client {
+    fn plain(from: Option<std::net::IpAddr>, port: u16) -> Result<Self, String> {
+        let stream = self::connect(from, port).map_err(|error| error.to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let input: Box<dyn Read> = Box::new(stream.try_clone().unwrap());
+        let end = stream.try_clone().unwrap();
+        let end = Box::new(move || drop(end.shutdown(Shutdown::Both)));
+        Ok(Self { input: BufReader::new(input), output: Box::new(stream), end })
+    }
+
+    /// Debian's openssl, which begins with STARTTLS unless `words` say otherwise, and ends by itself in time.
+    fn tls(port: u16, words: &str) -> Result<Self, String> {
+        let mut command = Command::new("timeout");
+        command.args(["5", "openssl", "s_client", "-quiet"]);
+        if !words.starts_with("wrapped") {
+            command.args(["-starttls", "smtp"]);
+        }
+        command
+            .arg("-connect")
+            .arg(format!("127.0.0.1:{port}"))
+            .args(words.trim_start_matches("wrapped").split_whitespace());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|error| format!("openssl: {error}"))?;
+        let input: Box<dyn Read> = Box::new(child.stdout.take().unwrap());
+        let output: Box<dyn Write> = Box::new(child.stdin.take().unwrap());
+        let end = Box::new(move || {
+            let _ = child.kill();
+            let _ = child.wait();
+        });
+        Ok(Self { input: BufReader::new(input), output, end })
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.output.write_all(bytes).and_then(|()| self.output.flush());
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        (self.end)();
+    }
+}
+
+fn placed(scratch: &Scratch, text: &str) -> String {
+    let mut text = text.to_owned();
+    for (name, path) in [
+        ("@ca@", "ca/ca.pem"),
+        ("@chain.pem@", "ca/chain/both.pem"),
+        ("@ec-cert.pem@", "ca/ec/fullchain.pem"),
+        ("@ec-key.pem@", "ca/ec/privkey.pem"),
+    ] {
+        text = text.replace(name, &scratch.join(path).display().to_string());
+    }
+    text
+}
+
+fn service(scratch: &Scratch, port: u16, number: usize, case: &Case, policy: u16) -> String {
     let mut line =
         format!("127.0.0.1:{port} inet n - n - - smtpd\n  -o syslog_name=postfix/case{number}\n");
     for (name, value) in &case.settings {
-        let value = value.replace("@POLICY@", &policy.to_string());
+        let value = placed(scratch, value).replace("@POLICY@", &policy.to_string());
         line.push_str(&format!("  -o {{ {name} = {value} }}\n"));
     }
     line
 }
 
 /// A whole reply, lines joined by ` | `; `EOF` when the server has closed.
-fn reply(input: &mut BufReader<TcpStream>) -> Result<String, String> {
+fn reply(input: &mut impl BufRead) -> Result<String, String> {
     let mut lines: Vec<String> = Vec::new();
     loop {
         let mut line = String::new();
