@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::plan::{Asked, Served, Takeover};
 use crate::scheduler::log::Log;
+use crate::serve;
 
 pub const ERROR: Takeover =
     Takeover { command: "error", role: "agents", settings: read, shape, work };
@@ -66,35 +67,23 @@ fn shape(role: &mut Role) {
 }
 
 fn work(worker: Worker, served: Vec<Served>) -> Result<(), WorkerError> {
-    worker.run(async {
-        let mut serving = tokio::task::JoinSet::new();
-        for service in served {
-            let settings: Settings = service.settings()?;
-            let fate = match (service.command.as_str(), service.name.as_str()) {
-                ("discard", _) => Fate::Discard,
-                (_, "retry") => Fate::Retry,
-                _ => Fate::Error,
-            };
-            let agent = Arc::new(Agent::new(
-                fate,
-                &settings,
-                service.shared.queue.clone(),
-                service.shared.dialect(),
-                &service.shared.syslog_name,
-            ));
-            let (worker, listener) = (worker.clone(), worker.listener(&service.listener)?);
-            serving.spawn(async move {
-                worker
-                    .serve(listener, |connection: Connection| {
-                        let agent = Arc::clone(&agent);
-                        async move { agent.serve(connection.stream).await }
-                    })
-                    .await;
-            });
-        }
-        while serving.join_next().await.is_some() {}
-        Ok(())
-    })
+    serve::each(worker, served, agent, answer)
+}
+
+async fn answer(agent: Arc<Agent>, connection: Connection) {
+    agent.serve(connection.stream).await;
+}
+
+fn agent(service: &Served) -> Result<Agent, WorkerError> {
+    let settings: Settings = service.settings()?;
+    let fate = match (service.command.as_str(), service.name.as_str()) {
+        ("discard", _) => Fate::Discard,
+        (_, "retry") => Fate::Retry,
+        _ => Fate::Error,
+    };
+    let shared = &service.shared;
+    let (queue, dialect) = (shared.queue.clone(), shared.dialect());
+    Ok(Agent::new(fate, &settings, queue, dialect, &shared.syslog_name))
 }
 
 pub struct Agent {

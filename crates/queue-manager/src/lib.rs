@@ -13,8 +13,10 @@ pub mod pickup;
 pub mod plan;
 pub mod rewrite;
 pub mod scheduler;
+mod serve;
 pub mod services;
 pub mod showq;
+pub mod verp;
 
 use daemon::{Args, Daemon, Plan, Problems, Worker, WorkerError};
 

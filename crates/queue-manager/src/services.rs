@@ -64,7 +64,6 @@ mod tests {
     fn every_setting_of_bounce_is_read() {
         let lines = [
             "myhostname = x.y",
-            "myorigin = x",
             "mail_name = x",
             "delay_warning_time = 7h",
             "maximal_queue_lifetime = 7d",
@@ -76,6 +75,9 @@ mod tests {
             "bounce_size_limit = 7",
             "backwards_bounce_logfile_compatibility = no",
             "internal_mail_filter_classes = bounce",
+            "enable_threaded_bounces = yes",
+            "header_from_format = obsolete",
+            "smtputf8_enable = yes",
             "cleanup_service_name = x",
             "ipc_timeout = 7s",
             "defer_service_name = x",

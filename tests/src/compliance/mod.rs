@@ -1,6 +1,7 @@
 //! Each case runs unchanged against the original and against ours; replies, log lines and effects are compared.
 
 pub(crate) mod auth;
+mod bounce;
 mod config;
 mod full_disk;
 pub(crate) mod imap;

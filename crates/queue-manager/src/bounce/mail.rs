@@ -1,27 +1,26 @@
-//! Posting mail of our own through the cleanup service.
+//! Posting a notice through the cleanup service.
 
 use std::path::Path;
 use std::time::Duration;
 
 use mail_types::{QueueId, Timestamp};
-use neighbours::attributes::{AttrIoError, AttrStream};
-use protocol::postfix::cleanup::{CleanupFlags, Greeting, Outcome};
-use protocol::postfix::record::{RecordType, write, write_attribute, write_line};
+use neighbours::cleanup::{CleanupError, Submission};
+use protocol::postfix::cleanup::CleanupFlags;
+use protocol::postfix::record::RecordType;
 
-/// Lines are split into records of this length, as Postfix does.
-const LONGEST_RECORD: usize = 2048;
+use super::notice::Text;
+use super::original::Returned;
 
-/// Why mail of our own was not queued.
+/// Why a notice was not queued.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
     #[error(transparent)]
-    Io(#[from] AttrIoError),
+    Cleanup(#[from] CleanupError),
     #[error("cleanup status {0} {1}")]
     Refused(u32, String),
 }
 
-/// One message to one recipient; `lines` makes its content when its queue id is known. It is on disk
-/// when this returns.
+/// Posts one notice with the message that it returns. It is on disk when this gives its queue id.
 ///
 /// # Errors
 ///
@@ -30,29 +29,43 @@ pub async fn post(
     cleanup: &Path,
     limit: Duration,
     flags: CleanupFlags,
-    (sender, recipient): (&str, &str),
     now: Timestamp,
-    lines: impl FnOnce(&QueueId) -> Vec<Vec<u8>>,
+    text: &Text<'_>,
+    returned: Option<Returned>,
 ) -> Result<QueueId, PostError> {
-    let mut peer = AttrStream::connect(cleanup, limit).await?;
-    let greeting = Greeting::decode(&peer.list().await?).map_err(AttrIoError::from)?;
-    let mut out = flags.encode();
+    let mut mail = Submission::open(cleanup, flags, limit).await?;
+    let id = mail.queue_id().clone();
     let time = format!("{} {}", now.seconds, now.micros);
-    write(&mut out, RecordType::TIME, time.as_bytes());
-    write_attribute(&mut out, "log_message_origin", "local");
-    write_attribute(&mut out, "trace_flags", "0");
-    write(&mut out, RecordType::SENDER, sender.as_bytes());
-    write(&mut out, RecordType::RECIPIENT, recipient.as_bytes());
-    write(&mut out, RecordType::MESSAGE, b"");
-    for line in lines(&greeting.queue_id) {
-        write_line(&mut out, &line, LONGEST_RECORD);
+    mail.record(RecordType::TIME, time.as_bytes()).await?;
+    mail.attribute("log_message_origin", "local").await?;
+    mail.attribute("trace_flags", "0").await?;
+    mail.record(RecordType::SENDER, text.letter.from.as_bytes()).await?;
+    mail.record(RecordType::RECIPIENT, text.letter.to.as_bytes()).await?;
+    mail.record(RecordType::MESSAGE, b"").await?;
+    for line in text.head(&id) {
+        mail.record(RecordType::LINE, &line).await?;
     }
-    write(&mut out, RecordType::EXTRACTED, b"");
-    write(&mut out, RecordType::END, b"");
-    peer.send(&out).await?;
-    let outcome = Outcome::decode(&peer.list().await?).map_err(AttrIoError::from)?;
+    let mut returned = returned;
+    while let Some(mut source) = returned.take() {
+        let read = tokio::task::spawn_blocking(move || {
+            let pieces = source.batch();
+            (source, pieces)
+        });
+        let Ok((source, pieces)) = read.await else { break };
+        if !pieces.is_empty() {
+            returned = Some(source);
+        }
+        for (kind, piece) in pieces {
+            mail.record(kind, &piece).await?;
+        }
+    }
+    for line in text.tail() {
+        mail.record(RecordType::LINE, &line).await?;
+    }
+    mail.record(RecordType::EXTRACTED, b"").await?;
+    let outcome = mail.finish().await?;
     match outcome.status.is_ok() {
-        true => Ok(greeting.queue_id),
+        true => Ok(id),
         false => Err(PostError::Refused(outcome.status.0, outcome.reason)),
     }
 }

@@ -187,7 +187,11 @@ impl Message {
             return quote_822("MAILER-DAEMON");
         }
         let (address, name) = (quote_822(sender), self.envelope.full_name.trim());
-        if name.is_empty() { address } else { format!("{} <{address}>", phrase(name)) }
+        match name.is_empty() {
+            true => address,
+            false if self.service.settings.obsolete_from => format!("{address} {}", comment(name)),
+            false => format!("{} <{address}>", phrase(name)),
+        }
     }
 
     /// Writes a field line by line.
@@ -196,6 +200,18 @@ impl Message {
             self.put_text(RecordType::LINE, line);
         }
     }
+}
+
+/// A display name as a comment, the way of RFC 822's time.
+fn comment(name: &str) -> String {
+    let mut comment = String::from("(");
+    for c in name.chars().filter(|c| !c.is_control()) {
+        if matches!(c, '(' | ')' | '\\') {
+            comment.push('\\');
+        }
+        comment.push(c);
+    }
+    comment + ")"
 }
 
 /// A display name, quoted where it is no sequence of atoms (RFC 5322 section 3.2.5).
@@ -217,7 +233,7 @@ fn phrase(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::phrase;
+    use super::{comment, phrase};
 
     #[test]
     fn names_are_quoted_when_they_must() {
@@ -226,5 +242,6 @@ mod tests {
         {
             assert_eq!(phrase(name), quoted);
         }
+        assert_eq!(comment("Joe (the) User"), "(Joe \\(the\\) User)");
     }
 }

@@ -19,6 +19,8 @@ pub struct Settings {
     pub always_add_missing_headers: bool,
     /// `undisclosed_recipients_header`; empty: none is added.
     pub undisclosed: String,
+    /// `header_from_format = obsolete`: the name behind the address, in parentheses.
+    pub obsolete_from: bool,
     /// `message_drop_headers`, in lower case.
     pub drop: Vec<String>,
     pub delay_warning: Duration,
@@ -129,6 +131,10 @@ pub fn read(asked: &Asked<'_>, problems: &mut Problems) -> serde_json::Value {
         },
         always_add_missing_headers: view.get(postfix::ALWAYS_ADD_MISSING_HEADERS, problems),
         undisclosed: view.get(postfix::UNDISCLOSED_RECIPIENTS_HEADER, problems),
+        obsolete_from: view
+            .get(postfix::HEADER_FROM_FORMAT, problems)
+            .trim()
+            .eq_ignore_ascii_case("obsolete"),
         drop: words(view.get(postfix::MESSAGE_DROP_HEADERS, problems))
             .iter()
             .map(|name| name.to_ascii_lowercase())
