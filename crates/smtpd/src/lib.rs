@@ -15,6 +15,7 @@ mod keywords;
 mod plan;
 mod policy;
 mod received;
+mod screen;
 mod server;
 mod session;
 mod settings;

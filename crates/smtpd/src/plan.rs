@@ -6,6 +6,7 @@
 mod listen;
 mod outside;
 mod policy;
+mod screen;
 mod service;
 mod tls;
 
@@ -41,7 +42,9 @@ fn resolving(args: &Args) -> Resolving {
 
 /// The plan of a host that has been read.
 fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
-    host.report_unsupported(&["smtpd"], problems);
+    let screened = host.running("postscreen").any(|line| line.kind == ServiceType::Inet);
+    let commands: &[&str] = if screened { &["smtpd", "postscreen"] } else { &["smtpd"] };
+    host.report_unsupported(commands, problems);
     let main = host.main();
     let mut role = Role::new("smtpd");
     let mut plan = Plan::default();
@@ -49,14 +52,26 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
     let marked = host.services().any(|service| service.adopted);
     let ours =
         |service: &&Service| service.kind == ServiceType::Inet && (service.adopted || !marked);
-    for service in host.running("smtpd").filter(ours) {
+    let direct = host.running("smtpd").filter(ours).map(|line| (line, None));
+    let screens: Vec<&Service> = host.running("postscreen").filter(ours).collect();
+    let passed = screens
+        .into_iter()
+        .filter_map(|line| screen::behind(host, line, problems).map(|behind| (line, Some(behind))));
+    let lines: Vec<(&Service, Option<&Service>)> = passed.chain(direct).collect();
+    for (line, behind) in lines {
+        let service = behind.unwrap_or(line);
         let view = host.view(service);
-        for address in listen::addresses(&view, service, problems) {
-            plan.listeners.push(Listen::tcp(&service.name, address));
+        for address in listen::addresses(&host.view(line), line, problems) {
+            plan.listeners.push(Listen::tcp(&line.name, address));
         }
         let identities = tls::plan(&view, service, problems);
-        settings.services.push(service::read(host, service, identities.as_ref(), problems));
-        role.listeners.push(service.name.clone());
+        let mut read = service::read(host, service, identities.as_ref(), problems);
+        if behind.is_some() {
+            read.listener.clone_from(&line.name);
+            read.screen = Some(screen::read(host, line, problems));
+        }
+        settings.services.push(read);
+        role.listeners.push(line.name.clone());
         role.tls.extend(identities);
     }
     if settings.services.is_empty() {

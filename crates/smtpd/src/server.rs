@@ -1,5 +1,6 @@
 //! What the connections of one service share, and the acceptance of new ones.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::client::Client;
 use crate::connection;
 use crate::delegates::Delegates;
 use crate::hosts::Hosts;
+use crate::screen::Screen;
 use crate::settings::{Service, Settings};
 use crate::world::Shared;
 
@@ -100,9 +102,11 @@ impl Context {
     }
 
     /// Who is at the other end, and lines to log about the name.
-    async fn client(&self, connection: &Connection) -> (Client, Vec<String>) {
-        let peer = connection.peer.address();
-        let local = connection.stream.local();
+    async fn client(
+        &self,
+        peer: Option<SocketAddr>,
+        local: Option<SocketAddr>,
+    ) -> (Client, Vec<String>) {
         let address = peer.map(|peer| peer.ip().to_canonical());
         let client = Client {
             server_address: local.map(|local| local.ip().to_canonical()),
@@ -142,13 +146,18 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
     worker.run(async {
         let dns = Arc::new(dns::System::new(&dns::Settings::from(&settings.resolving)));
         let common = Common { tables, hosts: Hosts::new(dns), delegates: Arc::default() };
-        let mut serving = Vec::new();
+        let (mut serving, mut screens) = (Vec::new(), Vec::new());
         for service in settings.services {
             let tls = match &service.tls.identities {
                 None => None,
                 Some(name) => Some(worker.tls(name)?),
             };
-            let listener = worker.listener(&service.name)?;
+            let listener = worker.listener(&service.listener)?;
+            let screen = service.screen.clone().map(|settings| {
+                let dns = Arc::clone(&common.hosts.dns);
+                Arc::new(Screen::new(settings, Arc::clone(&common.tables), dns))
+            });
+            screens.extend(screen.clone());
             let stress_at = service.stress_at;
             let context = Context::new(service, &common, tls, anvil.clone(), finishing.clone());
             let context = Arc::new(context);
@@ -158,7 +167,7 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
                 worker
                     .serve(listener, move |connection| {
                         let stressed = busy.busy_count() > stress_at;
-                        serve(Arc::clone(&context), connection, stressed)
+                        serve(Arc::clone(&context), screen.clone(), connection, stressed)
                     })
                     .await;
             }));
@@ -166,6 +175,9 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
         let cause = worker.finishing().await.cause;
         for task in serving {
             let _ = task.await;
+        }
+        for screen in screens {
+            screen.close().await;
         }
         // After a reload connections go on as they are; the runtime waits for them.
         if cause != daemon::Cause::Reload {
@@ -175,8 +187,20 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
     })
 }
 
-async fn serve(context: Arc<Context>, connection: Connection, stressed: bool) {
-    let (client, lines) = context.client(&connection).await;
+async fn serve(
+    context: Arc<Context>,
+    screen: Option<Arc<Screen<dns::System>>>,
+    connection: Connection,
+    stressed: bool,
+) {
+    let (peer, local) = (connection.peer.address(), connection.stream.local());
+    let mut wire = Wire::from(connection);
+    if let (Some(screen), Some(peer)) = (screen, peer)
+        && !screen.admits(&mut wire, peer, local).await
+    {
+        return wire.close().await;
+    }
+    let (client, lines) = context.client(peer, local).await;
     lines.iter().for_each(|line| connection::log(&context.service.ident, line));
-    connection::serve(context, Wire::from(connection), client, stressed).await;
+    connection::serve(context, wire, client, stressed).await;
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keywords::Discarded;
 use crate::policy::{AddressList, PolicySettings};
+use crate::screen::settings::ScreenSettings;
 use crate::session::Dialogue;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -47,6 +48,10 @@ impl From<&Resolving> for dns::Settings {
 pub struct Service {
     /// As in master.cf (`smtp`, `submission`, `127.0.0.1:10025`): names it in rate limits and their lines.
     pub name: String,
+    /// The listener of the plan: its own line's, or postscreen's.
+    pub listener: String,
+    /// What its clients go through first.
+    pub screen: Option<ScreenSettings>,
     /// SYSLOG_IDENTIFIER: `postfix/submission/smtpd`.
     pub ident: String,
     pub banner: String,
@@ -207,11 +212,13 @@ impl Service {
         }
         names.extend(self.policy.restriction_tables());
         names.extend(self.pattern_tables());
+        names.extend(self.screen.iter().flat_map(ScreenSettings::tables));
         names.into_iter().collect()
     }
 
     fn pattern_tables(&self) -> impl Iterator<Item = TableName> {
-        let items = self.forbidden_commands.iter();
+        let screened = self.screen.iter().flat_map(|screen| &screen.forbidden_commands);
+        let items = self.forbidden_commands.iter().chain(screened);
         let sasl = self.sasl.iter().flat_map(|sasl| &sasl.mechanism_filter);
         items.chain(sasl).filter_map(|item| match &item.pattern {
             config::postfix::Pattern::Table(table) => Some(TableName::new(table.to_string())),

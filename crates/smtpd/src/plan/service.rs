@@ -30,6 +30,8 @@ pub(super) fn read(
     let forbidden = view.get(postfix::SMTPD_FORBIDDEN_COMMANDS, problems);
     Service {
         name: line.name.clone(),
+        listener: line.name.clone(),
+        screen: None,
         ident: format!("{}/smtpd", view.get(postfix::SYSLOG_NAME, problems)),
         banner: view.get(postfix::SMTPD_BANNER, problems),
         dialogue: dialogue(view, problems),
