@@ -68,7 +68,10 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
         let mut read = service::read(host, service, identities.as_ref(), problems);
         if behind.is_some() {
             read.listener.clone_from(&line.name);
-            read.screen = Some(screen::read(host, line, problems));
+            let screen = screen::read(host, line, problems);
+            let directory = screen.cache.as_deref().and_then(std::path::Path::parent);
+            role.needs().write.extend(directory.map(std::path::Path::to_owned));
+            read.screen = Some(screen);
         }
         settings.services.push(read);
         role.listeners.push(line.name.clone());

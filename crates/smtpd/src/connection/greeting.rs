@@ -17,7 +17,7 @@ impl Conversation {
     /// `first`: a new connection, not an XCLIENT.
     pub(super) async fn greet(&mut self, first: bool) -> Step {
         self.make_offers(first).await?;
-        if !self.service().tls.wrapper && first {
+        if !self.service().tls.wrapper && first && self.service().screen.is_none() {
             self.look_for_pipelining("CONNECT").await?;
         }
         self.count_connection().await?;

@@ -68,7 +68,7 @@ impl<'a> Dialogue<'a> {
         let (word, rest) = split(line);
         let earlier = self.place;
         let known = COMMANDS.into_iter().find(|known| known.eq_ignore_ascii_case(word));
-        self.place = known.unwrap_or("UNIMPL");
+        self.place = known.unwrap_or("UNIMPLEMENTED");
         if known.is_none() && self.progress.watches(Test::NonSmtp) && forbidden {
             let shown = escaped(rest.as_bytes().get(..100).unwrap_or(rest.as_bytes()));
             let word = printable(word, '?');

@@ -4,6 +4,7 @@
 //! case a name
 //! set NAME = VALUE            a setting of the service; @POLICY@ is the port of the policy server
 //! from ADDRESS                the client's own address
+//! screen                      postscreen stands in front of the service
 //! tls WORDS                   the client speaks TLS from the next connection on: `openssl s_client WORDS`,
 //!                             with STARTTLS unless the first word is `wrapped`
 //! again                       the connection ends, and another one begins
@@ -25,6 +26,8 @@ pub struct Case {
     pub gone: usize,
     /// Log lines may differ: the case says why in a comment.
     pub any_log: bool,
+    /// postscreen stands in front.
+    pub screened: bool,
     /// The client's address.
     pub from: Option<std::net::IpAddr>,
     /// The words of `openssl s_client`, if the client speaks TLS.
@@ -63,6 +66,7 @@ impl Case {
                 "queued" => case.queued = rest.parse().expect("a number"),
                 "gone" => case.gone = rest.parse().expect("a number"),
                 "any-log" => case.any_log = true,
+                "screen" => case.screened = true,
                 "from" => case.from = Some(rest.parse().expect("an address")),
                 _ => panic!("line {}: {line}", number + 1),
             }

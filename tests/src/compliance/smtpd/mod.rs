@@ -24,7 +24,7 @@ fn run(topic: &str) {
     if let Ok(only) = std::env::var("THEORIS_CASE") {
         cases.retain(|case| case.name.contains(&only));
     }
-    let zone = (topic == "dns").then(|| read("dns.zone"));
+    let zone = matches!(topic, "dns" | "screen").then(|| read("dns.zone"));
     let peers = Peers::start(&cases, zone.as_deref());
     let mut failures = Vec::new();
     for (number, case) in cases.iter().enumerate() {
@@ -88,4 +88,9 @@ fn policy_services() {
 #[test]
 fn tls() {
     run("tls");
+}
+
+#[test]
+fn screening() {
+    run("screen");
 }

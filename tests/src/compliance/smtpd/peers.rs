@@ -96,6 +96,8 @@ impl Peers {
             resolver = format!("resolver.servers=[\"{address}\"]");
         }
         if zone.is_some() {
+            postfix
+                .add_services("dnsblog unix - - n - 0 dnsblog\ntlsproxy unix - - n - 0 tlsproxy\n");
             postfix.add_services("verify2 unix - - n - 1 verify\n  -o address_verify_map=\n");
         }
         let policy = PolicyServer::start();
@@ -179,15 +181,20 @@ impl Peers {
         if ids.len() != case.queued + case.gone {
             return Err(format!("wanted {} queued, got {}", case.queued, ids.len()));
         }
-        let ident = format!("postfix/case{number}/smtpd[");
+        let ident = format!("postfix/case{number}/{}", if case.screened { "" } else { "smtpd[" });
         log.wait_until(&format!("the end of case {}", case.name), |lines| {
             let end = |line: &&harness::log::Line| {
-                line.text.contains(&ident) && line.text.contains(": disconnect from")
+                line.text.contains(&ident)
+                    && (line.text.contains(": disconnect from")
+                        || line.text.contains(": DISCONNECT "))
             };
             (lines.iter().filter(end).count() >= connections).then_some(())
         });
         for line in log.lines() {
             if let Some((_, text)) = line.text.split_once(&ident) {
+                if text.starts_with("dnsblog[") || text.contains(" full cleanup: ") {
+                    continue; // Postfix's dnsblog has another name; we keep no database
+                }
                 let text = text.split_once("]: ").map_or(text, |(_, text)| text);
                 transcript.log.push(normal(text));
             }
@@ -286,13 +293,25 @@ fn placed(scratch: &Scratch, text: &str) -> String {
 }
 
 fn service(scratch: &Scratch, port: u16, number: usize, case: &Case, policy: u16) -> String {
-    let mut line =
-        format!("127.0.0.1:{port} inet n - n - - smtpd\n  -o syslog_name=postfix/case{number}\n");
+    let mut options = format!("  -o syslog_name=postfix/case{number}\n");
     for (name, value) in &case.settings {
         let value = placed(scratch, value).replace("@POLICY@", &policy.to_string());
-        line.push_str(&format!("  -o {{ {name} = {value} }}\n"));
+        options.push_str(&format!("  -o {{ {name} = {value} }}\n"));
     }
-    line
+    if !case.screened {
+        return format!("127.0.0.1:{port} inet n - n - - smtpd\n{options}");
+    }
+    let kept = |(name, _): &(String, String)| name == "postscreen_cache_map";
+    let cache = if case.settings.iter().any(kept) {
+        String::new()
+    } else {
+        let path = scratch.join(&format!("data/screen{number}-{port}"));
+        format!("  -o postscreen_cache_map=btree:{}\n", path.display())
+    };
+    format!(
+        "pass{port} pass - - n - - smtpd\n{options}\
+         127.0.0.1:{port} inet n - n - 1 postscreen\n{options}{cache}  -o smtpd_service_name=pass{port}\n"
+    )
 }
 
 /// A whole reply, lines joined by ` | `; `EOF` when the server has closed.

@@ -11,7 +11,7 @@ pub struct Transcript {
     pub policy: Vec<String>,
 }
 
-/// Queue ids by their kind, and TLS without the server's signature, which rustls does not tell.
+/// Queue ids, ports and times by their kind, and TLS without the server's signature, which rustls does not tell.
 pub fn normal(text: &str) -> String {
     let text = match text.split_once(" server-signature ") {
         Some((before, signature)) if signature.ends_with("))") => format!("{before})"),
@@ -23,7 +23,16 @@ pub fn normal(text: &str) -> String {
     for word in text.split(' ') {
         let bare = word.trim_end_matches([':', ';', ',', '.']);
         let tail = &word[bare.len()..];
-        words.push(if is_queue_id(bare) { format!("ID{tail}") } else { word.to_owned() });
+        words.push(if is_queue_id(bare) {
+            format!("ID{tail}")
+        } else if let Some((address, _)) = word.split_once("]:").filter(|_| word.starts_with('[')) {
+            // An address with its port.
+            format!("{address}]:PORT{}", if word.ends_with(':') { ":" } else { "" })
+        } else if words.last().is_some_and(|last| last == "after") && word.parse::<f64>().is_ok() {
+            "SECONDS".to_owned()
+        } else {
+            word.to_owned()
+        });
     }
     words.join(" ")
 }
