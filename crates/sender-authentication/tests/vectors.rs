@@ -182,7 +182,7 @@ fn keys_that_must_not_be_used_are_refused_with_their_reason() {
         (format!("s=other; {W1_KEY}"), "fail", "not an e-mail key"),
         (format!("k=dsa; {W1_KEY}"), "fail", "unknown key type"),
         ("v=DKIM1; p=".to_owned(), "fail", "key revoked"),
-        ("v=DKIM1; p=***".to_owned(), "temperror", "key DNS reply corrupt"),
+        ("v=DKIM1; p=***".to_owned(), "permerror", "unable to apply public key"),
         ("v=DKIM1".to_owned(), "temperror", "key DNS reply corrupt"),
         (format!("{W1_KEY}; {W1_KEY}"), "temperror", "key DNS reply corrupt"),
         ("p=Zm9v".to_owned(), "permerror", "unable to apply public key"),

@@ -1,15 +1,15 @@
-//! opendkim.conf: `Name value` lines. Read and checked; the filter that obeys it comes later.
+//! opendkim.conf: `Name value` lines.
 
 pub mod names;
 
 use std::path::{Path, PathBuf};
 
 use crate::files::why;
-use crate::register::{Fact, Ignored, Mark};
+use crate::register::{Fact, Ignored, Mark, Setting};
 use crate::suggest::nearest;
 use crate::{Files, Place, Problems};
 
-use names::FACTS;
+use names::{FACTS, kind};
 
 /// OpenDKIM's own limit of nested `Include`s.
 const DEEPEST_INCLUDE: usize = 5;
@@ -63,6 +63,38 @@ impl Config {
     /// The value of a setting: of two lines the last counts.
     pub fn value(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().rev().find(|entry| entry.fact.name.eq_ignore_ascii_case(name))
+    }
+
+    /// A switch, or its default.
+    pub fn switch(&self, setting: Setting<kind::Bool>) -> bool {
+        let value = self.value(setting.name()).and_then(|entry| boolean(&entry.value));
+        value.or_else(|| boolean(setting.fact.default)).unwrap_or_default()
+    }
+
+    /// A number, or its default.
+    pub fn number(&self, setting: Setting<kind::Integer>) -> i64 {
+        let value = self.value(setting.name()).and_then(|entry| integer(&entry.value));
+        value.or_else(|| integer(setting.fact.default)).unwrap_or_default()
+    }
+
+    /// A text, or its default; nothing when both are empty.
+    pub fn text(&self, setting: Setting<kind::Text>) -> Option<&str> {
+        self.raw(setting.fact)
+    }
+
+    /// The text of a data set, or its default; nothing when both are empty.
+    pub fn list(&self, setting: Setting<kind::List>) -> Option<&str> {
+        self.raw(setting.fact)
+    }
+
+    /// Where a setting stands, if it is set.
+    pub fn place<K>(&self, setting: Setting<K>) -> Option<Place> {
+        self.value(setting.name()).map(|entry| entry.at.clone())
+    }
+
+    fn raw(&self, fact: &'static Fact) -> Option<&str> {
+        let value = self.value(fact.name).map_or(fact.default, |entry| entry.value.as_str());
+        Some(value).filter(|value| !value.is_empty())
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {

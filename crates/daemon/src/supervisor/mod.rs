@@ -158,6 +158,8 @@ struct Supervisor<D> {
 
 struct Signals {
     hangup: Signal,
+    /// OpenDKIM's word for a reload.
+    user1: Signal,
     terminate: Signal,
     interrupt: Signal,
     child: Signal,
@@ -167,6 +169,7 @@ impl<D: Daemon> Supervisor<D> {
     async fn supervise(&mut self, mut events: mpsc::Receiver<Event>) -> io::Result<u8> {
         let mut signals = Signals {
             hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             child: signal(SignalKind::child())?,
@@ -180,6 +183,7 @@ impl<D: Daemon> Supervisor<D> {
                 Some(event) = events.recv() => self.heed(event),
                 _ = signals.child.recv() => self.reap(),
                 _ = signals.hangup.recv() => self.reload(),
+                _ = signals.user1.recv() => self.reload(),
                 _ = signals.terminate.recv() => self.stop(),
                 _ = signals.interrupt.recv() => self.stop(),
                 _ = alive.tick(), if watchdog.is_some() => notify::alive(),

@@ -187,7 +187,7 @@ fn distinct(received: &Received, all: &[Received]) -> String {
     let shared = |other: &Received| {
         received.text.bytes().zip(other.text.bytes()).take_while(|(one, two)| one == two).count()
     };
-    let others = all.iter().filter(|other| other.field != received.field);
+    let others = all.iter().filter(|other| other.text != received.text);
     let length = others.map(|other| shared(other) + 1).max().unwrap_or(0).max(8);
     received.text.chars().take(length).collect()
 }
@@ -199,7 +199,8 @@ fn body_key(signature: &Signature) -> BodyKey {
 #[derive(Clone)]
 struct Record {
     octets: Vec<u8>,
-    protection: Protection,
+    /// Told with the signature that the key was asked for.
+    protection: Option<Protection>,
 }
 
 async fn record<R: Resolver>(
@@ -212,14 +213,14 @@ async fn record<R: Resolver>(
     };
     let Some(name) = key::name(selector, domain) else { return Err(Fault::NoKey) };
     if let Some(record) = known.get(&name) {
-        return record.clone();
+        return record.clone().map(|record| Record { protection: None, ..record });
     }
     let record = match resolver.txt(&name).await {
         Ok(answer) => {
             let protection =
                 if answer.authentic { Protection::Secure } else { Protection::Unprotected };
             match answer.records.as_slice() {
-                [octets] => Ok(Record { octets: octets.clone(), protection }),
+                [octets] => Ok(Record { octets: octets.clone(), protection: Some(protection) }),
                 [] => Err(Fault::NoKey),
                 _ => Err(Fault::MultipleKeys),
             }
@@ -239,16 +240,16 @@ fn judge(
     fields: &[Field],
     policy: &Policy,
 ) -> Result<(), Fault> {
+    let record = record?;
+    outcome.protection = record.protection;
+    let key = Key::parse(&record.octets, Some(signature.algorithm))?;
+    outcome.key_bits = key.bits();
+    outcome.testing = key.testing;
     if let Some((_, length)) = body
         && signature.length.is_some_and(|limit| limit > *length)
     {
         return Err(Fault::LengthTooLarge);
     }
-    let record = record?;
-    outcome.protection = Some(record.protection);
-    let key = Key::parse(&record.octets, Some(signature.algorithm))?;
-    outcome.key_bits = key.bits();
-    outcome.testing = key.testing;
     if outcome.key_bits > 0 && outcome.key_bits < policy.least_key_bits {
         return Err(Fault::KeyTooSmall);
     }
