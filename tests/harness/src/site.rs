@@ -203,7 +203,8 @@ impl Site {
     /// Starts all of our daemons.
     #[track_caller]
     pub fn start_all(&self) -> Vec<Daemon> {
-        DAEMONS.iter().map(|daemon| self.start(daemon)).collect()
+        let filter = self.root.join("etc/opendkim.conf").exists().then_some("dkim-milter");
+        filter.iter().chain(DAEMONS).map(|daemon| self.start(daemon)).collect()
     }
 
     fn copy(&self, host: &Host<'_>, from: &Path, to: &Path, owners: Owners) {
