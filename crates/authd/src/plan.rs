@@ -51,8 +51,14 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
         0 => CONNECTIONS,
         limit => limit,
     };
+    let files = password_files(&settings);
+    // A file in /etc is often replaced; the worker shall see nothing else there.
+    settings.files_by_backend |= files.iter().any(|path| path.as_os_str() == "/etc");
     let mut protocol = Role::new(PROTOCOL).with_settings(&settings);
     protocol.account = account;
+    if !settings.files_by_backend {
+        protocol.needs().read = files;
+    }
     protocol.threads = 2;
     protocol.connections = usize::try_from(connections).unwrap_or(1000);
     protocol.listeners = listeners.iter().map(|listener| listener.name.clone()).collect();
@@ -188,6 +194,26 @@ fn needs_root(settings: &Settings) -> bool {
             || realm.userdbs.iter().any(|db| matches!(db.driver, UserDriver::Passwd { .. }))
     });
     needs.any(|needs| needs)
+}
+
+/// The directories of all passwd-files, up to the first variable.
+fn password_files(settings: &Settings) -> Vec<PathBuf> {
+    let mut directories = Vec::new();
+    for realm in settings.services.values().chain([&settings.realm]) {
+        let of_passwords = realm.passdbs.iter().filter_map(|db| match &db.driver {
+            PassDriver::PasswdFile { path, .. } => Some(path.text()),
+            _ => None,
+        });
+        let of_users = realm.userdbs.iter().filter_map(|db| match &db.driver {
+            UserDriver::PasswdFile { path, .. } => Some(path.text()),
+            _ => None,
+        });
+        for text in of_passwords.chain(of_users) {
+            let fixed = text.split('%').next().unwrap_or_default();
+            directories.extend(fixed.rsplit_once('/').map(|(directory, _)| directory.into()));
+        }
+    }
+    directories
 }
 
 /// Dovecot's master makes `base_dir` and `login/`; without it we do. A failure shows at the bind.

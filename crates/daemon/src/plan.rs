@@ -4,13 +4,14 @@
 //! and never reads the host's files again.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::Problems;
+use config::postfix::TableFile;
 use serde::{Deserialize, Serialize};
 
-use crate::privileges::Account;
+use crate::privileges::{self, Account};
 use crate::sandbox::{self, Needs};
 use crate::tls;
 
@@ -92,6 +93,9 @@ pub struct Role {
     /// Files that only the supervisor may open, by the name the worker asks for. They are opened
     /// for reading, and passed again when they change.
     pub files: Vec<(String, PathBuf)>,
+    /// Lookup tables that its processes may not open themselves. They are passed when the role starts and
+    /// when they change; one that is not there yet is passed when it comes. See [`Self::opens_tables`].
+    pub tables: Vec<TableFile>,
     /// Two processes of this role must not work at once: a new one waits in [`Worker::alone`]
     /// until the older ones have gone.
     ///
@@ -119,6 +123,7 @@ impl Role {
             settings: serde_json::Value::Null,
             tls: Vec::new(),
             files: Vec::new(),
+            tables: Vec::new(),
             alone: false,
             sandbox: Some(Needs::default()),
             hand_over_from: Vec::new(),
@@ -128,6 +133,22 @@ impl Role {
     /// What it needs inside its sandbox; a role outside comes in.
     pub fn needs(&mut self) -> &mut Needs {
         self.sandbox.get_or_insert_default()
+    }
+
+    /// Lets the role read these lookup tables: from their directories, where its user may; the others
+    /// are opened by the supervisor, as are those in /etc, where too much else stands.
+    pub fn opens_tables(&mut self, tables: impl IntoIterator<Item = TableFile>) {
+        for table in tables {
+            let directory = table.text.parent().unwrap_or(Path::new("/")).to_owned();
+            let alone = directory == Path::new("/") || directory == Path::new("/etc");
+            if alone || !privileges::may_read(self.account.as_ref(), &table.text) {
+                if !self.tables.contains(&table) {
+                    self.tables.push(table);
+                }
+            } else if !self.needs().read.contains(&directory) {
+                self.needs().read.push(directory);
+            }
+        }
     }
 
     /// Gives the role its settings. A value that JSON cannot hold is the daemon's mistake and

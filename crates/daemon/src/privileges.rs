@@ -1,6 +1,7 @@
 //! Accounts, and giving up privileges for good.
 
 use std::ffi::CString;
+use std::path::Path;
 
 use nix::unistd::{self, Gid, Group, Uid, User};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,26 @@ pub fn group(name: &str) -> Result<u32, String> {
 /// True when processes of this one can become other users.
 pub fn is_root() -> bool {
     unistd::geteuid().is_root()
+}
+
+/// Whether the modes of a file and of the directories above it let `account` read it; no account is
+/// this process's own user. Access control lists are not looked at.
+pub fn may_read(account: Option<&Account>, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Some(account) = account else { return std::fs::File::open(path).is_ok() };
+    let may = |path: &Path, bit: u32| {
+        let Ok(facts) = std::fs::metadata(path) else { return false };
+        let held = facts.gid() == account.gid || account.groups.contains(&facts.gid());
+        let shift = if facts.uid() == account.uid {
+            6
+        } else if held {
+            3
+        } else {
+            0
+        };
+        account.uid == 0 || facts.mode() >> shift & bit != 0
+    };
+    may(path, 4) && path.ancestors().skip(1).all(|directory| may(directory, 1))
 }
 
 /// A step that was refused, or that left something behind; the worker must not go on.

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -242,6 +243,11 @@ impl Worker {
         let file = lock(&self.0.files).get(name).cloned();
         let file = file.ok_or_else(|| not_planned("file", name))?;
         read_all(&file, limit).map_err(WorkerError::io(name))
+    }
+
+    /// A table of the role that the supervisor has opened, as it was last passed.
+    pub fn table(&self, path: &Path) -> Option<Arc<File>> {
+        lock(&self.0.files).get(path.to_str()?).cloned()
     }
 
     /// Changes its value whenever a file of the role was passed again.

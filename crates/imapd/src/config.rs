@@ -44,6 +44,11 @@ fn plan_of(files: &dyn Files, path: PathBuf) -> Result<Plan, Problems> {
     config.report_unsupported(&["login", "imap-login", "mail", "imap", "ssl"], &mut problems);
     let problems = problems.into_result()?;
     let mut mailbox = Role::new(MAILBOX).with_settings(&settings);
+    mailbox.needs().mailboxes = true;
+    mailbox.needs().write_below(&settings.location);
+    for namespace in &settings.namespaces {
+        mailbox.needs().write_below(namespace.location.as_deref().unwrap_or_default());
+    }
     mailbox.processes = Processes::OnDemand { max: MOST_USERS, idle: IDLE };
     mailbox.hand_over_from = vec![BROKER.to_owned()];
     Ok(Plan {

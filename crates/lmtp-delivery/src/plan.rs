@@ -60,6 +60,7 @@ fn source(named: Option<&Path>, other: bool, usual: &str, file: &str) -> Option<
 fn delivery(name: &str, from: &str) -> Role {
     let mut role = Role::new(name);
     role.hand_over_from = vec![from.to_owned()];
+    role.needs().mailboxes = true;
     role.processes = Processes::OnDemand { max: MOST_WORKERS, idle: IDLE };
     role.threads = 2;
     role
@@ -100,9 +101,19 @@ fn agents(directory: &Path, plan: &mut Plan, problems: &mut Problems) {
     for service in &mut settings.services {
         service.groups.clone_from(&plan.users.groups);
     }
-    plan.roles.push(delivery(task::AGENT_DELIVERY, AGENT));
+    let mut writes = delivery(task::AGENT_DELIVERY, AGENT);
+    for service in &settings.services {
+        writes.needs().write_below(match &service.agent {
+            Agent::Virtual(settings) => &settings.base,
+            Agent::Local(settings) => &settings.mail_spool_directory,
+        });
+    }
+    plan.roles.push(writes);
     let mut role = Role::new(AGENT);
     role.account = account;
+    role.needs().users = true;
+    role.needs().write = settings.services.iter().map(|one| one.queue.root.clone()).collect();
+    role.opens_tables(host.table_files());
     role.threads = 2;
     role.listeners = settings.services.iter().map(|service| service.listener.clone()).collect();
     plan.roles.push(role.with_settings(&settings));
@@ -158,8 +169,11 @@ fn server(path: &Path, plan: &mut Plan, problems: &mut Problems) {
     let settings = LmtpSettings::read(&config, names.clone(), problems);
     let user = view.get(dovecot::DEFAULT_INTERNAL_USER, problems);
     let place = view.place(dovecot::DEFAULT_INTERNAL_USER);
-    plan.roles.push(delivery(task::DELIVERY, LMTP));
+    let mut writes = delivery(task::DELIVERY, LMTP);
+    writes.needs().write_below(&settings.mail.location);
+    plan.roles.push(writes);
     let mut role = Role::new(LMTP);
+    role.needs().write.push(settings.temporary.clone());
     role.account = account(&user, place, "default_internal_user", problems);
     role.threads = 2;
     role.listeners = names;

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod bounce;
 pub mod cleanup;
 pub mod flush;
+pub mod lookup;
 mod mux;
 pub mod rewrite;
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     config.report_unsupported(&["login", "pop3-login", "mail", "pop3", "ssl"], &mut problems);
     let problems = problems.into_result()?;
     let mut mailbox = Role::new(MAILBOX).with_settings(&settings);
+    mailbox.needs().mailboxes = true;
+    mailbox.needs().write_below(&settings.location);
     mailbox.hand_over_from = vec![BROKER.to_owned()];
     mailbox.processes = Processes::OnDemand { max: MOST_USERS, idle: IDLE };
     Ok(Plan {

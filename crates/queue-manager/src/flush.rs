@@ -73,6 +73,7 @@ fn work(worker: Worker, served: Vec<Served>) -> Result<(), WorkerError> {
             let settings: Settings = service.settings()?;
             let every = settings.refresh_every.max(Duration::from_secs(60));
             let server = Server::new(
+                neighbours::lookup::tables(&worker),
                 settings,
                 service.shared.queue.clone(),
                 service.shared.dialect(),
@@ -113,8 +114,13 @@ pub struct Server {
 
 impl Server {
     #[must_use]
-    pub fn new(settings: Settings, queue: QueueDirectory, dialect: Dialect, log: Log) -> Self {
-        let mut tables = Set::default();
+    pub fn new(
+        mut tables: Set,
+        settings: Settings,
+        queue: QueueDirectory,
+        dialect: Dialect,
+        log: Log,
+    ) -> Self {
         let named: routing::Maps = settings.domains.tables().cloned().collect();
         for problem in tables.open(&named) {
             log.warning(&problem.to_string());
@@ -299,7 +305,7 @@ mod tests {
             timeout: Duration::from_secs(5),
         };
         let log = Log::new("postfix", "flush");
-        Server::new(settings, QueueDirectory::new(root), Dialect::default(), log)
+        Server::new(Set::default(), settings, QueueDirectory::new(root), Dialect::default(), log)
     }
 
     #[tokio::test]

@@ -139,6 +139,9 @@ pub fn plan(args: &Args, takeovers: &[Takeover]) -> Result<Plan, Problems> {
         let (role, served) = roles.entry(takeover.role).or_insert_with(|| {
             let mut role = Role::new(takeover.role);
             role.account.clone_from(&account);
+            role.needs().write.push(shared.queue.root.clone());
+            role.needs().users = true; // unix:passwd.byname may be any table
+            role.opens_tables(host.table_files());
             (takeover.shape)(&mut role);
             (role, Vec::new())
         });

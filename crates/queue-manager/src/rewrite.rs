@@ -67,7 +67,7 @@ fn work(worker: Worker, served: Vec<Served>) -> Result<(), WorkerError> {
         for service in served {
             let settings: Settings = service.settings()?;
             let log = Log::new(&service.shared.syslog_name, "trivial-rewrite");
-            let mut tables = Set::default();
+            let mut tables = neighbours::lookup::tables(&worker);
             for problem in tables.open(&settings.routing.tables_to_resolve()) {
                 log.warning(&problem.to_string());
             }

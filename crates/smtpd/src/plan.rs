@@ -26,6 +26,7 @@ pub(crate) fn plan(args: &Args) -> Result<Plan, Problems> {
     let host = Host::read(&Disk, &directory, &mut problems);
     let mut plan = read(&host, resolving(args), &mut problems);
     plan.watch.extend(["main.cf", "master.cf"].map(|name| directory.join(name)));
+    plan.watch.push("/etc/hosts".into());
     plan.problems = problems.into_result()?;
     Ok(plan)
 }
@@ -96,6 +97,10 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
     }
     role.threads = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8));
     role.connections = CONNECTIONS;
+    role.needs().network = true; // milters, name servers, filters
+    role.needs().users = true; // unix:passwd.byname stands in the default of local_recipient_maps
+    role.needs().read.push("/etc/hosts".into());
+    role.opens_tables(host.table_files());
     plan.log.ident = format!("{}/smtpd", main.get(postfix::SYSLOG_NAME, problems));
     plan.roles.push(role.with_settings(&settings));
     plan

@@ -131,7 +131,7 @@ pub(crate) struct Common {
 /// The whole work of a worker: every service at once, in one process.
 pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
     let settings: Settings = worker.settings()?;
-    let mut tables = tables::Set::default();
+    let mut tables = neighbours::lookup::tables(worker);
     let mut problems = Vec::new();
     for service in &settings.services {
         problems.extend(tables.open_aliases(&service.policy.tables.aliases));

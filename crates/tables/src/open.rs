@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -60,15 +60,34 @@ impl From<&Metadata> for Stamp {
     }
 }
 
-struct Source {
-    path: PathBuf,
-    form: Form,
-    commit: Commit,
+/// Files that somebody else opens for this process: those that its user or its sandbox keeps from it.
+pub trait Passed: Send + Sync {
+    /// The file of this path as it was last passed; `None` if it has to be opened here.
+    fn file(&self, path: &Path) -> Option<Arc<File>>;
 }
+
+/// Nobody passes anything.
+pub struct NonePassed;
+
+impl Passed for NonePassed {
+    fn file(&self, _: &Path) -> Option<Arc<File>> {
+        None
+    }
+}
+
+pub struct Source {
+    pub path: PathBuf,
+    pub form: Form,
+    pub commit: Commit,
+    pub passed: Arc<dyn Passed>,
+}
+
+/// What tells that it is time to read again: the index or the text, and which file was passed.
+type Signal = (Option<Stamp>, Option<u64>);
 
 struct Seen {
     /// Of the index, or of the text where there is none.
-    signal: Option<Stamp>,
+    signal: Signal,
     text: Option<Stamp>,
     looked: Instant,
 }
@@ -82,23 +101,17 @@ pub struct Opened {
 
 impl Opened {
     pub fn fixed(name: TableName, content: Content) -> Self {
-        let seen = Seen { signal: None, text: None, looked: Instant::now() };
+        let seen = Seen { signal: (None, None), text: None, looked: Instant::now() };
         Self { name, source: None, content: RwLock::new(Arc::new(content)), seen: Mutex::new(seen) }
     }
 
     /// Reads the file. An unreadable one gives a table that fails until the file is there.
-    pub fn file(
-        name: TableName,
-        path: PathBuf,
-        form: Form,
-        commit: Commit,
-    ) -> (Self, Vec<Problem>) {
-        let source = Source { path, form, commit };
+    pub fn file(name: TableName, source: Source) -> (Self, Vec<Problem>) {
         let signal = source.signal();
         let mut problems = Vec::new();
         let (content, text) = match source.read() {
             Ok((bytes, text)) => {
-                let (content, notes) = form.read(&bytes);
+                let (content, notes) = source.form.read(&bytes);
                 problems.extend(notes.into_iter().map(|note| Problem {
                     table: name.clone(),
                     file: Some(source.path.clone()),
@@ -189,27 +202,44 @@ impl Opened {
     }
 }
 
+/// A passed file is shared, so its offset is left alone.
+fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut piece) = (Vec::new(), vec![0; 256 * 1024]);
+    loop {
+        let count = file.read_at(&mut piece, bytes.len() as u64)?;
+        if count == 0 {
+            return Ok(bytes);
+        }
+        bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
+        if bytes.len() as u64 > LARGEST_FILE {
+            return Err(io::Error::other("file too large"));
+        }
+    }
+}
+
 impl Source {
-    fn signal(&self) -> Option<Stamp> {
+    fn signal(&self) -> Signal {
+        let passed = self.passed.file(&self.path).and_then(|file| file.metadata().ok());
+        let inode = passed.as_ref().map(MetadataExt::ino);
         if let Commit::Index(index) = &self.commit
             && let Ok(status) = fs::metadata(index)
         {
-            return Some(Stamp::from(&status));
+            return (Some(Stamp::from(&status)), inode);
         }
-        fs::metadata(&self.path).ok().map(|status| Stamp::from(&status))
+        let text = passed.or_else(|| fs::metadata(&self.path).ok());
+        (text.map(|status| Stamp::from(&status)), inode)
     }
 
     fn read(&self) -> io::Result<(Vec<u8>, Stamp)> {
-        let mut file = File::open(&self.path)?;
+        let file = match self.passed.file(&self.path) {
+            Some(passed) => passed,
+            None => Arc::new(File::open(&self.path)?),
+        };
         let before = file.metadata()?;
         if !before.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        let mut bytes = Vec::new();
-        file.by_ref().take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(io::Error::other("file too large"));
-        }
+        let bytes = read_all(&file)?;
         let after = Stamp::from(&file.metadata()?);
         if after != Stamp::from(&before) {
             return Err(io::Error::other("file changed while it was read"));

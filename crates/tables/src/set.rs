@@ -8,7 +8,7 @@ use std::time::Duration;
 use routing::{Key, LookupError, Maps, TableName, Tables};
 
 use crate::content::Content;
-use crate::open::{Opened, Problem};
+use crate::open::{NonePassed, Opened, Passed, Problem, Source};
 use crate::spec::Spec;
 use crate::users::{SystemUsers, Users};
 
@@ -20,6 +20,7 @@ pub struct Set {
     open: HashMap<TableName, Arc<Opened>>,
     aliases: HashSet<TableName>,
     users: Arc<dyn Users>,
+    passed: Arc<dyn Passed>,
     interval: Duration,
 }
 
@@ -33,7 +34,15 @@ impl Set {
     #[must_use]
     pub fn new(users: Arc<dyn Users>) -> Self {
         let (open, aliases) = (HashMap::new(), HashSet::new());
-        Self { open, aliases, users, interval: Duration::from_secs(1) }
+        let interval = Duration::from_secs(1);
+        Self { open, aliases, users, passed: Arc::new(NonePassed), interval }
+    }
+
+    /// Takes files from `passed` where that has them. Call it before [`Set::open`].
+    #[must_use]
+    pub fn with_passed(mut self, passed: Arc<dyn Passed>) -> Self {
+        self.passed = passed;
+        self
     }
 
     /// How often a lookup looks whether its file changed (once in a second, if not set).
@@ -85,7 +94,9 @@ impl Set {
         };
         let opened = match spec {
             Ok(Spec::File { path, form, commit }) => {
-                let (opened, found) = Opened::file(name.clone(), path, form, commit);
+                let passed = Arc::clone(&self.passed);
+                let source = Source { path, form, commit, passed };
+                let (opened, found) = Opened::file(name.clone(), source);
                 problems.extend(found);
                 opened
             }
@@ -190,12 +201,13 @@ impl Tables for Set {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::path::Path;
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
     use routing::{Key, Maps};
 
-    use super::Set;
+    use super::{Passed, Set};
     use crate::users::Users;
 
     struct OneUser;
@@ -287,6 +299,31 @@ mod tests {
         fs::remove_file(&index).unwrap();
         fs::write(&text, "k alone\n").unwrap();
         assert_eq!(ask(&set, &maps, "k").await.unwrap().unwrap(), "alone");
+    }
+
+    struct OneFile(std::sync::Mutex<Arc<File>>);
+    impl Passed for OneFile {
+        fn file(&self, path: &Path) -> Option<Arc<File>> {
+            path.ends_with("passed").then(|| Arc::clone(&self.0.lock().unwrap()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_passed_file_is_read_again_when_another_one_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = dir.path().join("text");
+        fs::write(&text, "k old\n").unwrap();
+        let passed = Arc::new(OneFile(Arc::new(File::open(&text).unwrap()).into()));
+        let mut set = Set::default()
+            .looking_every(Duration::ZERO)
+            .with_passed(Arc::clone(&passed) as Arc<dyn Passed>);
+        let maps = Maps::parse("hash:/nowhere/passed");
+        assert_eq!(set.open(&maps), []);
+        assert_eq!(ask(&set, &maps, "k").await.unwrap().unwrap(), "old");
+        fs::remove_file(&text).unwrap();
+        fs::write(&text, "k new\n").unwrap();
+        *passed.0.lock().unwrap() = Arc::new(File::open(&text).unwrap());
+        assert_eq!(ask(&set, &maps, "k").await.unwrap().unwrap(), "new");
     }
 
     #[tokio::test]

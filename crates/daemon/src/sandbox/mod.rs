@@ -38,6 +38,20 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// Lets it write below each absolute path of a text such as `maildir:/srv/%d/%n:INDEX=/idx/%u`, up
+    /// to the first variable.
+    pub fn write_below(&mut self, text: &str) {
+        for part in text.split([':', '=']).filter(|part| part.starts_with('/')) {
+            let fixed = part.split('%').next().unwrap_or_default();
+            let whole =
+                if fixed == part { fixed } else { fixed.rsplit_once('/').map_or("", |(d, _)| d) };
+            // All of it would be no sandbox.
+            if !whole.trim_matches('/').is_empty() {
+                self.write.push(whole.into());
+            }
+        }
+    }
+
     fn writes(&self) -> bool {
         self.mailboxes || !self.write.is_empty()
     }
@@ -68,4 +82,20 @@ pub fn enter(needs: Option<&Needs>, mode: Mode, home: Option<&str>) -> Result<()
     }
     files::restrict(needs, home).map_err(|error| SandboxError::Landlock(error.to_string()))?;
     calls::restrict(needs, mode).map_err(|error| SandboxError::Seccomp(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_paths_are_cut_at_their_variables() {
+        let mut needs = Needs::default();
+        needs.write_below("maildir:/srv/mail/%d/%n:INDEX=/idx/x%u:LAYOUT=fs");
+        needs.write_below("maildir:~/Maildir");
+        needs.write_below("/%u");
+        needs.write_below("/var/mail");
+        let write: Vec<_> = needs.write.iter().map(|path| path.display().to_string()).collect();
+        assert_eq!(write, ["/srv/mail", "/idx", "/var/mail"]);
+    }
 }

@@ -194,6 +194,12 @@ impl<D: Daemon> Supervisor<D> {
             let file = std::fs::File::open(path)?;
             passed.push((Descriptor::File(name.clone()), file.into()));
         }
+        for table in &role.tables {
+            if let Ok(file) = std::fs::File::open(&table.text) {
+                let name = table.text.display().to_string();
+                passed.push((Descriptor::File(name), file.into()));
+            }
+        }
         Ok(passed)
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use config::postfix::TableFile;
 use tokio::time::Instant;
 
 use super::Supervisor;
@@ -53,7 +54,8 @@ impl Prints {
             plan.roles.iter().flat_map(|role| &role.tls).flat_map(|tls| &tls.identities);
         let identities = identities.flat_map(|files| [&files.certificate, &files.key]);
         let files = plan.roles.iter().flat_map(|role| &role.files).map(|(_, path)| path);
-        let paths = identities.chain(files).chain(&plan.watch);
+        let tables = plan.roles.iter().flat_map(|role| &role.tables).map(TableFile::signal);
+        let paths = identities.chain(files).chain(&plan.watch).chain(tables);
         let seen = paths.map(|path| (path.clone(), Print::of(path))).collect();
         Self { seen, doubtful: Vec::new(), unsettled: false }
     }
@@ -98,6 +100,13 @@ impl<D: Daemon> Supervisor<D> {
             }
             for (name, path) in role.files.iter().filter(|(_, path)| changed.contains(path)) {
                 self.pass_file(role, name, path);
+            }
+            for TableFile { text, index } in &role.tables {
+                if changed.contains(text)
+                    || index.as_ref().is_some_and(|index| changed.contains(index))
+                {
+                    self.pass_file(role, &text.display().to_string(), text);
+                }
             }
         }
         self.push_state();

@@ -256,7 +256,7 @@ impl Service {
         local: &Local,
     ) -> Step {
         let verdict = |verdict| Step::Verdict(local.address.clone(), verdict);
-        let user = match User::named(&local.user).await {
+        let user = match User::named(&self.worker, &local.user).await {
             Ok(user) => user,
             Err(why) => {
                 self.warn(&format!("cannot find the user {}: {why}", local.user));
@@ -408,7 +408,7 @@ impl Service {
             Origin::Forward(user) => user,
             _ => &settings.default_privs,
         };
-        match User::named(name).await {
+        match User::named(&self.worker, name).await {
             Ok(Some(user)) => Ok(user),
             Ok(None) | Err(_) => {
                 self.warn(&format!("there is no user {name}"));

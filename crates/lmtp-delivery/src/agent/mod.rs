@@ -70,7 +70,7 @@ pub fn work(worker: Worker) -> Result<(), WorkerError> {
 
 impl Service {
     fn new(worker: Worker, settings: ServiceSettings) -> Self {
-        let tables = Arc::new(open_tables(&settings));
+        let tables = Arc::new(open_tables(&worker, &settings));
         let routing = match &settings.agent {
             Agent::Virtual(_) => None,
             Agent::Local(local) => {
@@ -163,8 +163,8 @@ impl Service {
     }
 }
 
-fn open_tables(settings: &ServiceSettings) -> Set {
-    let mut tables = Set::default();
+fn open_tables(worker: &Worker, settings: &ServiceSettings) -> Set {
+    let mut tables = neighbours::lookup::tables(worker);
     let mut problems = Vec::new();
     match &settings.agent {
         Agent::Virtual(settings) => {

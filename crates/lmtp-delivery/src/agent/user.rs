@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use daemon::Identity;
-use nix::unistd::User as Account;
+use daemon::{Identity, Worker};
 
 /// A system user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,17 +16,15 @@ pub struct User {
 
 impl User {
     /// Asks the name service; nothing if there is no such user.
-    pub async fn named(name: &str) -> Result<Option<Self>, String> {
-        let name = name.to_owned();
-        let found = tokio::task::spawn_blocking(move || Account::from_name(&name)).await;
-        let found = found.map_err(|error| error.to_string())?;
-        let account = found.map_err(|errno| errno.desc().to_owned())?;
+    pub async fn named(worker: &Worker, name: &str) -> Result<Option<Self>, String> {
+        let users = worker.users().map_err(|error| error.to_string())?;
+        let account = users.user(name).await?;
         Ok(account.map(|account| Self {
             name: account.name,
-            uid: account.uid.as_raw(),
-            gid: account.gid.as_raw(),
-            home: account.dir,
-            shell: account.shell.display().to_string(),
+            uid: account.uid,
+            gid: account.gid,
+            home: account.home.into(),
+            shell: account.shell,
         }))
     }
 

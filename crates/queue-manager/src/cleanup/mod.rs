@@ -21,7 +21,7 @@ use std::sync::Arc;
 use daemon::{Role, Worker, WorkerError};
 use mail_types::{Clock, SystemClock};
 use routing::resolve::Routing;
-use tables::{Set, SystemUsers};
+use tables::Set;
 use tokio::sync::Semaphore;
 
 use crate::plan::{Served, Shared, Takeover};
@@ -50,13 +50,14 @@ pub(crate) struct Service {
 fn shape(role: &mut Role) {
     role.threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     role.connections = 2_000;
+    role.needs().network = true; // milters
 }
 
 fn work(worker: Worker, served: Vec<Served>) -> Result<(), WorkerError> {
     let mut services = Vec::new();
     for service in served {
         let listener = service.listener.clone();
-        services.push((listener, Arc::new(Service::new(service)?)));
+        services.push((listener, Arc::new(Service::new(service, &worker)?)));
     }
     worker.run(async {
         let mut serving = tokio::task::JoinSet::new();
@@ -77,9 +78,9 @@ fn work(worker: Worker, served: Vec<Served>) -> Result<(), WorkerError> {
 }
 
 impl Service {
-    fn new(served: Served) -> Result<Self, WorkerError> {
+    fn new(served: Served, worker: &Worker) -> Result<Self, WorkerError> {
         let settings: Settings = served.settings()?;
-        let mut tables = Set::new(Arc::new(SystemUsers));
+        let mut tables = neighbours::lookup::tables(worker);
         let mut problems = tables.open_aliases(&settings.routing.known.aliases);
         problems.extend(tables.open(&settings.tables()));
         for problem in problems {
