@@ -54,13 +54,13 @@ impl Default for Theoris {
 #[serde(rename_all = "lowercase")]
 pub enum SandboxMode {
     /// What a worker's role does not need fails.
+    #[default]
     On,
     /// Files and ports as with `on`; an unneeded system call is only noted in the kernel's log.
     Log,
     /// An unneeded system call ends the worker: for tests.
     Kill,
     /// Only `no_new_privs`.
-    #[default]
     Off,
 }
 

@@ -8,6 +8,7 @@ mod agent;
 mod delivery;
 mod lmtp;
 mod plan;
+mod runner;
 mod task;
 
 use daemon::{Args, Daemon, Plan, Problems, Worker, WorkerError};
@@ -26,6 +27,7 @@ impl Daemon for LmtpDelivery {
         match worker.role() {
             plan::AGENT => agent::work(worker),
             plan::LMTP => lmtp::work(worker),
+            runner::RUNNER => runner::work(worker),
             task::DELIVERY | task::AGENT_DELIVERY => delivery::work(worker),
             other => Err(WorkerError::service(format!("lmtp-delivery has no role {other:?}"))),
         }

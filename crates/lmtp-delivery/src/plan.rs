@@ -14,6 +14,7 @@ use daemon::{Account, Args, At, Listen, Owner, Plan, Processes, Role, tls};
 
 use crate::agent::settings::{Agent, AgentSettings, ServiceSettings};
 use crate::lmtp::settings::LmtpSettings;
+use crate::runner::RUNNER;
 use crate::{lmtp, task};
 
 pub const AGENT: &str = "agent";
@@ -24,6 +25,8 @@ const DOVECOT: &str = "/etc/dovecot/dovecot.conf";
 /// Delivery workers at a time, and how long one stays without work.
 const MOST_WORKERS: usize = 1000;
 const IDLE: Duration = Duration::from_secs(60);
+/// Programs of master.cf that we stand in for.
+const PROGRAMS: [&str; 3] = ["local", "virtual", "pipe"];
 /// Postfix's own mode: the directory `private` decides who may connect.
 const SOCKET_MODE: u32 = 0o666;
 
@@ -41,7 +44,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     if plan.roles.is_empty() && !problems.has_errors() {
         problems.error(
             Place::file(args.config.clone().unwrap_or_else(|| POSTFIX.into())),
-            "nothing to do: no service runs local or virtual, and dovecot.conf has no LMTP listener",
+            "nothing to do: no service runs local, virtual or pipe, and dovecot.conf has no LMTP listener",
         );
     }
     plan.problems = problems.into_result()?;
@@ -83,6 +86,7 @@ fn agents(directory: &Path, plan: &mut Plan, problems: &mut Problems) {
                 plan.users.groups.extend(settings.spool_group());
                 1
             }
+            Agent::Pipe(settings) => settings.uid,
         };
         plan.users.first_uid = plan.users.first_uid.min(least);
         let owner = Owner {
@@ -94,7 +98,7 @@ fn agents(directory: &Path, plan: &mut Plan, problems: &mut Problems) {
         plan.listeners.push(Listen { name: service.listener.clone(), at });
         settings.services.push(service);
     }
-    host.report_unsupported(&["local", "virtual"], problems);
+    host.report_unsupported(&PROGRAMS, problems);
     if settings.services.is_empty() {
         return;
     }
@@ -106,9 +110,15 @@ fn agents(directory: &Path, plan: &mut Plan, problems: &mut Problems) {
         writes.needs().write_below(match &service.agent {
             Agent::Virtual(settings) => &settings.base,
             Agent::Local(settings) => &settings.mail_spool_directory,
+            Agent::Pipe(_) => "",
         });
     }
     plan.roles.push(writes);
+    if settings.services.iter().any(|service| !matches!(service.agent, Agent::Virtual(_))) {
+        let mut runner = delivery(RUNNER, AGENT);
+        runner.sandbox = None;
+        plan.roles.push(runner);
+    }
     let mut role = Role::new(AGENT);
     role.account = account;
     role.needs().users = true;
@@ -123,8 +133,7 @@ fn agents(directory: &Path, plan: &mut Plan, problems: &mut Problems) {
 fn ours(host: &Host) -> Vec<&Service> {
     let marked = host.services().any(|service| service.adopted);
     let ours = host.services().filter(|service| {
-        service.kind == ServiceType::Unix
-            && ["local", "virtual"].contains(&service.command.as_str())
+        service.kind == ServiceType::Unix && PROGRAMS.contains(&service.command.as_str())
     });
     ours.filter(|service| service.adopted || !marked).collect()
 }
@@ -321,6 +330,13 @@ mod tests {
             "mail_spool_directory = /x",
             "mailbox_command = x",
             "mailbox_command_maps = hash:/x",
+            "allow_mail_to_commands = forward",
+            "command_execution_directory = $home",
+            "command_expansion_filter = abc",
+            "command_time_limit = 7s",
+            "execution_directory_expansion_filter = abc",
+            "export_environment = X=y",
+            "local_command_shell = /bin/sh -c",
             "mailbox_delivery_lock = flock",
             "mailbox_size_limit = 99999999",
             "mailbox_transport = x",

@@ -125,11 +125,18 @@ pub enum Outcome {
 pub struct Failure {
     pub status: String,
     pub text: String,
+    /// What a command said itself, for the bounce; else empty.
+    pub diagnostic: String,
 }
 
 impl Failure {
     pub fn new(status: &str, text: impl Into<String>) -> Self {
-        Self { status: status.to_owned(), text: text.into() }
+        Self { status: status.to_owned(), text: text.into(), diagnostic: String::new() }
+    }
+
+    #[must_use]
+    pub fn with_diagnostic(self, diagnostic: &str) -> Self {
+        Self { diagnostic: diagnostic.trim_end().to_owned(), ..self }
     }
 }
 
@@ -154,17 +161,29 @@ pub async fn perform(
     task: &Task,
     content: Option<OwnedFd>,
 ) -> Result<Outcome, Gone> {
+    ask(worker, role, identity, task, content, PATIENCE).await
+}
+
+/// Asks the worker that `role` has for `identity`, and waits this long for its answer.
+pub async fn ask<Q: Serialize, A: for<'a> Deserialize<'a>>(
+    worker: &Worker,
+    role: &str,
+    identity: Identity,
+    question: &Q,
+    content: Option<OwnedFd>,
+    patience: Duration,
+) -> Result<A, Gone> {
     let uid = identity.uid;
     let unreachable = |source| Gone::Unreachable { uid, source };
     let (here, there) = Blocking::pair().map_err(unreachable)?;
     here.set_nonblocking(true).map_err(unreachable)?;
-    let payload = serde_json::to_vec(task).map_err(|_| Gone::NoAnswer(uid))?;
+    let payload = serde_json::to_vec(question).map_err(|_| Gone::NoAnswer(uid))?;
     let mut descriptors = vec![OwnedFd::from(there)];
     descriptors.extend(content);
     worker.hand_over(role, identity, &payload, descriptors).await.map_err(unreachable)?;
     let mut answer = Vec::new();
     let mut here = UnixStream::from_std(here).map_err(unreachable)?.take(LONGEST_ANSWER);
-    let read = tokio::time::timeout(PATIENCE, here.read_to_end(&mut answer)).await;
+    let read = tokio::time::timeout(patience, here.read_to_end(&mut answer)).await;
     match read {
         Ok(Ok(_)) => serde_json::from_slice(&answer).map_err(|_| Gone::NoAnswer(uid)),
         _ => Err(Gone::NoAnswer(uid)),

@@ -296,6 +296,7 @@ impl<D: Daemon> Supervisor<D> {
         let fits = |process: &Process| {
             process.role == name
                 && process.uid == Some(identity.uid)
+                && process.gid == Some(identity.gid)
                 && process.generation == number
                 && process.ended.is_none()
                 && matches!(process.phase, Phase::Starting | Phase::Ready)

@@ -48,6 +48,7 @@ pub(super) struct Process {
     pub phase: Phase,
     /// The user it was started for, if on demand.
     pub uid: Option<u32>,
+    pub gid: Option<u32>,
     pub started: Instant,
     /// How many hand-overs it got.
     pub sent: u64,
@@ -143,6 +144,7 @@ impl<D: Daemon> Supervisor<D> {
             child,
             phase: Phase::Starting,
             uid: identity.map(|identity| identity.uid),
+            gid: identity.map(|identity| identity.gid),
             started: Instant::now(),
             sent: 0,
             failed: None,

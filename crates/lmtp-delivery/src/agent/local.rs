@@ -10,6 +10,7 @@ use protocol::postfix::Recipient;
 use routing::{Context, Key, Maps, Resolution, split_extension};
 use tables::alias::Target as Named;
 
+use crate::agent::command::Of;
 use crate::agent::expand::{Expansion, Item, Origin};
 use crate::agent::forward::Forward;
 use crate::agent::job::{self, Job};
@@ -25,7 +26,7 @@ const LONGEST_LIST: u64 = 256 * 1024;
 const MISCONFIGURED: &str = "mail system configuration error";
 
 /// What one step came to.
-enum Step {
+pub(super) enum Step {
     /// It became other items, or there was nothing to do.
     Expanded,
     /// The outcome for an address.
@@ -36,17 +37,17 @@ enum Step {
 }
 
 /// An address of ours, taken apart.
-struct Local {
-    address: String,
+pub(super) struct Local {
+    pub address: String,
     /// `user+extension`, lower case.
-    local: String,
-    user: String,
-    extension: Option<String>,
-    domain: String,
+    pub local: String,
+    pub user: String,
+    pub extension: Option<String>,
+    pub domain: String,
 }
 
 impl Local {
-    fn new(address: &str, delimiter: &str) -> Self {
+    pub fn new(address: &str, delimiter: &str) -> Self {
         let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
         let local = local.to_lowercase();
         let (user, extension) = match split_extension(&local, delimiter) {
@@ -56,7 +57,7 @@ impl Local {
         Self { address: address.to_owned(), user, extension, domain: domain.to_owned(), local }
     }
 
-    fn macros<'a>(&'a self, user: Option<&'a User>, delimiter: &'a str) -> Macros<'a> {
+    pub fn macros<'a>(&'a self, user: Option<&'a User>, delimiter: &'a str) -> Macros<'a> {
         Macros {
             user: &self.user,
             home: user.map(|user| user.home.as_path()),
@@ -134,8 +135,7 @@ impl Service {
             Named::Include(path) => self.include(settings, expansion, item, path).await,
             Named::File(path) => self.file(settings, job, expansion, item, path).await,
             Named::Command(command) => {
-                let text = format!("delivery to command is not supported yet: {command}");
-                Step::Verdict(expansion.recipient.address.clone(), Verdict::failed("4.3.5", text))
+                self.command_of_list(settings, job, expansion, item, command).await
             }
         }
     }
@@ -403,7 +403,11 @@ impl Service {
     }
 
     /// Who reads and writes what an alias or a `.forward` names.
-    async fn privileges(&self, settings: &LocalSettings, item: &Item) -> Result<User, Verdict> {
+    pub(super) async fn privileges(
+        &self,
+        settings: &LocalSettings,
+        item: &Item,
+    ) -> Result<User, Verdict> {
         let name = match &item.origin {
             Origin::Forward(user) => user,
             _ => &settings.default_privs,
@@ -459,16 +463,17 @@ impl Service {
         local: &Local,
         user: &User,
     ) -> Verdict {
-        if user.uid == 0 {
-            return Verdict::failed("4.3.5", "mail is not delivered as root: alias root to a user");
-        }
         let command = match self.lookup(&settings.mailbox_command_maps, &local.user).await {
             Ok(command) => command.unwrap_or_else(|| settings.mailbox_command.clone()),
             Err(verdict) => return verdict,
         };
         if !command.is_empty() {
-            let text = format!("delivery to command is not supported yet: {command}");
-            return Verdict::failed("4.3.5", text);
+            let recipient = expansion.reported(&local.address);
+            let of = Of { item, local, recipient: &recipient, owner: Some(user) };
+            return self.command(settings, job, &of, &command).await;
+        }
+        if user.uid == 0 {
+            return Verdict::failed("4.3.5", "mail is not delivered as root: alias root to a user");
         }
         let path = if settings.home_mailbox.is_empty() {
             let spool = settings.mail_spool_directory.trim_end_matches('/');

@@ -1,5 +1,6 @@
 //! The agents that master.cf calls `local` and `virtual`: servers of Postfix's delivery requests.
 
+mod command;
 mod delays;
 mod expand;
 mod forward;
@@ -7,6 +8,7 @@ mod header;
 mod job;
 mod local;
 mod pass;
+mod pipe;
 mod report;
 pub mod settings;
 mod user;
@@ -72,7 +74,7 @@ impl Service {
     fn new(worker: Worker, settings: ServiceSettings) -> Self {
         let tables = Arc::new(open_tables(&worker, &settings));
         let routing = match &settings.agent {
-            Agent::Virtual(_) => None,
+            Agent::Virtual(_) | Agent::Pipe(_) => None,
             Agent::Local(local) => {
                 Some(Routing { settings: local.routing.clone(), tables: Arc::clone(&tables) })
             }
@@ -133,18 +135,29 @@ impl Service {
             Err(_) => return Remaining::Something,
         };
         let mut remaining = Remaining::Nothing;
+        if let Agent::Pipe(settings) = &self.settings.agent {
+            return self.pipe(settings, &job).await;
+        }
         for recipient in &shown.recipients {
             let done = self.one(&job, recipient).await;
             if !done {
                 remaining = Remaining::Something;
-            } else if job.request.flags & flags::SUCCESS != 0
-                && let Err(error) = job.mark_done(recipient.offset)
-            {
-                self.reporter.warn(&job.request, &format!("mark recipient: {error}"));
+            } else if !self.mark_done(&job, recipient) {
                 remaining = Remaining::Something;
             }
         }
         remaining
+    }
+
+    /// Notes in the queue file that a recipient is done with; false if that is not possible.
+    fn mark_done(&self, job: &Job, recipient: &Recipient) -> bool {
+        if job.request.flags & flags::SUCCESS != 0
+            && let Err(error) = job.mark_done(recipient.offset)
+        {
+            self.reporter.warn(&job.request, &format!("mark recipient: {error}"));
+            return false;
+        }
+        true
     }
 
     async fn one(&self, job: &Job, recipient: &Recipient) -> bool {
@@ -159,6 +172,7 @@ impl Service {
                 self.reporter.conclude(&job.request, recipient, &verdict).await
             }
             Agent::Local(settings) => self.local(settings, job, recipient).await,
+            Agent::Pipe(_) => false, // served as a whole
         }
     }
 }
@@ -183,6 +197,7 @@ fn open_tables(worker: &Worker, settings: &ServiceSettings) -> Set {
                 problems.extend(tables.open(maps));
             }
         }
+        Agent::Pipe(_) => {}
     }
     for problem in &problems {
         tracing::warn!(target: "mail", ident = %settings.ident, "warning: {problem}");

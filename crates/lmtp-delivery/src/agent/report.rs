@@ -74,7 +74,7 @@ impl Reporter {
             }
             Verdict::Failed(failure) if self.soft_bounce => {
                 let status = failure.status.replacen('5', "4", 1);
-                let softened = Failure::new(&status, failure.text.clone());
+                let softened = Failure { status, ..failure.clone() };
                 self.deferred(request, recipient, &softened, "SOFTBOUNCE").await
             }
             Verdict::Failed(failure) => self.bounced(request, recipient, failure).await,
@@ -105,7 +105,7 @@ impl Reporter {
         recipient: &Recipient,
         failure: &Failure,
     ) -> bool {
-        let dsn = Dsn::local(&failure.status, "failed", &failure.text);
+        let dsn = dsn(failure, "failed");
         match self.append(Report::Bounce, request, recipient, &dsn).await {
             Ok(()) => {
                 self.log(request, recipient, &failure.status, "bounced", &failure.text);
@@ -134,7 +134,7 @@ impl Reporter {
         failure: &Failure,
         word: &str,
     ) -> bool {
-        let dsn = Dsn::local(&failure.status, "delayed", &failure.text);
+        let dsn = dsn(failure, "delayed");
         if let Err(error) = self.append(Report::Defer, request, recipient, &dsn).await {
             self.warn(request, &format!("defer service failure: {error}"));
         }
@@ -183,4 +183,14 @@ impl Reporter {
             "{id}: to=<{to}>, {orig}relay={relay}, {delays}, dsn={dsn}, status={status} ({text})"
         );
     }
+}
+
+/// A command's own words are a diagnostic of the kind x-unix.
+fn dsn(failure: &Failure, action: &str) -> Dsn {
+    let mut dsn = Dsn::local(&failure.status, action, &failure.text);
+    if !failure.diagnostic.is_empty() {
+        dsn.diag_type = "x-unix".to_owned();
+        dsn.diag_text.clone_from(&failure.diagnostic);
+    }
+    dsn
 }

@@ -9,6 +9,8 @@ use queue::QueueDirectory;
 use routing::Maps;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::pipe::settings::PipeSettings;
+
 /// The agent role: every service of master.cf that runs local or virtual.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AgentSettings {
@@ -44,6 +46,7 @@ pub struct ServiceSettings {
 pub enum Agent {
     Virtual(VirtualSettings),
     Local(Box<LocalSettings>),
+    Pipe(Box<PipeSettings>),
 }
 
 /// Locks and limits of mbox files.
@@ -54,6 +57,21 @@ pub struct MboxSettings {
     pub pause: Duration,
     pub size_limit: u64,
     pub owned: bool,
+}
+
+/// What every command is run with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CommandSettings {
+    /// `local_command_shell`
+    pub shell: String,
+    pub time_limit: Duration,
+    /// `command_execution_directory`, not expanded.
+    pub directory: String,
+    /// Characters that an expanded directory, or a variable of the environment, may have.
+    pub directory_filter: String,
+    pub filter: String,
+    /// What `export_environment` stands for.
+    pub environment: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,6 +100,9 @@ pub struct LocalSettings {
     pub default_privs: String,
     /// `alias`, `forward`, `include`.
     pub files_from: Vec<String>,
+    /// The same for commands.
+    pub commands_from: Vec<String>,
+    pub commands: CommandSettings,
 }
 
 impl ServiceSettings {
@@ -94,10 +115,14 @@ impl ServiceSettings {
     ) -> Option<Self> {
         let view = host.view(service);
         let of_virtual = service.command == "virtual";
-        let agent = if of_virtual {
-            Agent::Virtual(virtual_settings(&view, problems))
-        } else {
-            Agent::Local(Box::new(local_settings(&view, files, problems)))
+        let agent = match service.command.as_str() {
+            "virtual" => Agent::Virtual(virtual_settings(&view, problems)),
+            "pipe" => Agent::Pipe(Box::new(PipeSettings::read(host, service, &view, problems)?)),
+            _ => {
+                let mut settings = local_settings(&view, files, problems);
+                settings.commands.environment = environment(host, &view, problems);
+                Agent::Local(Box::new(settings))
+            }
         };
         Some(Self {
             listener: service.socket()?,
@@ -207,7 +232,30 @@ fn local_settings(view: &View<'_>, files: &dyn Files, problems: &mut Problems) -
         luser_relay: view.get(postfix::LUSER_RELAY, problems).as_str().to_owned(),
         default_privs: view.get(postfix::DEFAULT_PRIVS, problems),
         files_from: words(&view.get(postfix::ALLOW_MAIL_TO_FILES, problems)),
+        commands_from: words(&view.get(postfix::ALLOW_MAIL_TO_COMMANDS, problems)),
+        commands: CommandSettings {
+            shell: view.get(postfix::LOCAL_COMMAND_SHELL, problems),
+            time_limit: view.get(postfix::COMMAND_TIME_LIMIT, problems),
+            directory: view.get(postfix::COMMAND_EXECUTION_DIRECTORY, problems).as_str().to_owned(),
+            directory_filter: view.get(postfix::EXECUTION_DIRECTORY_EXPANSION_FILTER, problems),
+            filter: view.get(postfix::COMMAND_EXPANSION_FILTER, problems),
+            environment: Vec::new(),
+        },
     }
+}
+
+/// What `export_environment` names: with its value, or with the one that we have. Postfix's programs
+/// always have MAIL_CONFIG.
+pub fn environment(host: &Host, view: &View<'_>, problems: &mut Problems) -> Vec<(String, String)> {
+    let exported = view.get(postfix::EXPORT_ENVIRONMENT, problems);
+    let pair = |word: &config::text::Word| match word.as_str().split_once('=') {
+        Some((name, value)) => Some((name.trim().to_owned(), value.trim().to_owned())),
+        None if word.as_str() == "MAIL_CONFIG" => {
+            Some(("MAIL_CONFIG".to_owned(), host.directory().display().to_string()))
+        }
+        None => std::env::var(word.as_str()).ok().map(|value| (word.as_str().to_owned(), value)),
+    };
+    exported.iter().filter_map(pair).collect()
 }
 
 /// The group whose members may make files in the spool directory, unless everybody may.
