@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 mod bounce;
 mod config;
+mod delivery;
 mod full_disk;
 pub(crate) mod imap;
 mod maildir;

@@ -270,7 +270,7 @@ fn our_local_agent_expands_aliases_and_sends_on() {
     let line = log.wait_for("unknown user: \"nosuchuser\"");
     assert!(line.contains("dsn=5.1.1, status=bounced"), "{line}");
     log.wait_for("status=bounced (mail forwarding loop for loop@example.com)");
-    log.wait_for("status=deferred (delivery to command is not supported yet");
+    log.wait_for("status=sent (delivered to command: /bin/true)");
 }
 
 fn nix_user(name: &str) -> (u32, u32) {

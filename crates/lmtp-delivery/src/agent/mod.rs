@@ -140,9 +140,7 @@ impl Service {
         }
         for recipient in &shown.recipients {
             let done = self.one(&job, recipient).await;
-            if !done {
-                remaining = Remaining::Something;
-            } else if !self.mark_done(&job, recipient) {
+            if !done || !self.mark_done(&job, recipient) {
                 remaining = Remaining::Something;
             }
         }

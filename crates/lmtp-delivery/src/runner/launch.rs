@@ -40,13 +40,18 @@ fn start(run: &Run) -> Result<(Child, PipeReader), String> {
             errno.desc()
         )));
     }
+    // Who says so in Postfix depends on whether it looks for a shell.
+    let whose = match &run.program {
+        Program::Line { shell, .. } if shell.is_empty() => "",
+        _ => "pipe_command: ",
+    };
     let mut last = String::new();
     for words in attempts(&run.program) {
         let Some(program) = words.first() else { continue };
         match spawn(run, &words) {
             Ok(started) => return Ok(started),
             Err(error) => {
-                last = fatal(format!("execvp {program}: {}", reason(&error)));
+                last = fatal(format!("{whose}execvp {program}: {}", reason(&error)));
                 // Perhaps a command that the shell has built in; a path is no such thing.
                 if error.kind() != io::ErrorKind::NotFound || program.contains('/') {
                     break;

@@ -21,8 +21,7 @@ pub struct Values<'r> {
 /// A piece of a word.
 enum Piece<'t> {
     Text(&'t str),
-    /// Name, and what to do when there is something (`?`) or nothing (`:`).
-    Macro(&'t str, Option<(bool, &'t str)>),
+    Macro(&'t str),
 }
 
 impl<'r> Values<'r> {
@@ -42,7 +41,7 @@ impl<'r> Values<'r> {
         for word in words {
             let pieces = pieces(word);
             let named = |piece: &Piece<'_>| match piece {
-                Piece::Macro(name, _) => OF_RECIPIENTS.contains(name),
+                Piece::Macro(name) => OF_RECIPIENTS.contains(name),
                 Piece::Text(_) => false,
             };
             if pieces.iter().any(named) {
@@ -61,13 +60,8 @@ impl<'r> Values<'r> {
         for piece in pieces {
             match piece {
                 Piece::Text(text) => word.push_str(text),
-                Piece::Macro(name, choice) => {
-                    let value = self.value(name, recipient).ok_or_else(|| (*name).to_owned())?;
-                    match choice {
-                        None => word.push_str(&value),
-                        Some((wanted, then)) if *wanted != value.is_empty() => word.push_str(then),
-                        Some(_) => {}
-                    }
+                Piece::Macro(name) => {
+                    word += &self.value(name, recipient).ok_or_else(|| (*name).to_owned())?;
                 }
             }
         }
@@ -156,7 +150,7 @@ impl Parts {
     }
 }
 
-/// Takes a word apart: `$name`, `${name}`, `$(name)`, `${name?text}`, `${name:text}`, `$$`.
+/// Takes a word apart: `$name`, `${name}`, `$(name)`, `$$`. There are no conditions here.
 fn pieces(word: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = word;
@@ -174,15 +168,13 @@ fn pieces(word: &str) -> Vec<Piece<'_>> {
             _ => {
                 let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
                 let end = end.unwrap_or(rest.len());
-                pieces.push(Piece::Macro(&rest[..end], None));
+                pieces.push(Piece::Macro(&rest[..end]));
                 rest = &rest[end..];
                 continue;
             }
         };
         let (inner, after) = rest[1..].split_once(close).unwrap_or((&rest[1..], ""));
-        let end = inner.find(['?', ':']).unwrap_or(inner.len());
-        let choice = inner.get(end..end + 1).map(|mark| (mark == "?", &inner[end + 1..]));
-        pieces.push(Piece::Macro(&inner[..end], choice));
+        pieces.push(Piece::Macro(inner));
         rest = after;
     }
     pieces.push(Piece::Text(rest));
@@ -233,7 +225,7 @@ mod tests {
                 "$size/$nexthop",
                 "${sender?is}${size:no}"
             ]),
-            Ok(["x", "-f", "MAILER-DAEMON", "a+x@b.c", "\"d e\"@f", "42/next.example", "is"]
+            Ok(["x", "-f", "MAILER-DAEMON", "a+x@b.c", "\"d e\"@f", "42/next.example"]
                 .map(str::to_owned)
                 .to_vec())
         );
@@ -241,6 +233,8 @@ mod tests {
             words(&["$user,$extension,$mailbox,$(domain)$$"]),
             Ok(["a,x,a+x,b.c$", "d e,,d e,f$"].map(str::to_owned).to_vec())
         );
-        assert_eq!(words(&["$nope"]), Err("nope".to_owned()));
+        for unknown in ["nope", "size?is"] {
+            assert_eq!(words(&[&format!("${{{unknown}}}")]), Err(unknown.to_owned()));
+        }
     }
 }
