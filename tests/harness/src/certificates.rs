@@ -25,11 +25,15 @@ pub struct Identity {
 
 impl Authority {
     pub fn new(directory: &Path) -> Self {
+        Self::named(directory, "Theoris private CA")
+    }
+
+    pub fn named(directory: &Path, name: &str) -> Self {
         fs::create_dir_all(directory).unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "Theoris private CA");
+        params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         fs::write(directory.join("ca.pem"), issuer.pem()).unwrap();
         Self { issuer, directory: directory.to_owned() }

@@ -20,6 +20,7 @@ pub mod dovecot;
 pub mod log;
 pub mod ports;
 pub mod postfix;
+pub mod remote;
 pub mod scratch;
 pub mod site;
 pub mod skip;

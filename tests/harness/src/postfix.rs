@@ -118,17 +118,16 @@ smtpd_peername_lookup = no
             services.contains(&(name, kind))
         };
         self.edit_master(|text| {
-            text.lines()
-                .map(
-                    |line| {
-                        if named(line) {
-                            format!("#theoris: {line}\n")
-                        } else {
-                            format!("{line}\n")
-                        }
-                    },
-                )
-                .collect()
+            let mut ours = false;
+            let mut changed = String::new();
+            for line in text.lines() {
+                if !line.starts_with([' ', '\t']) {
+                    ours = named(line);
+                }
+                let mark = if ours { "#theoris: " } else { "" };
+                changed.extend([mark, line, "\n"]);
+            }
+            changed
         });
     }
 

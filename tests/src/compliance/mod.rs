@@ -8,6 +8,7 @@ mod full_disk;
 pub(crate) mod imap;
 mod maildir;
 mod mime;
+mod outbound;
 mod pop3;
 mod queue;
 mod routing;
