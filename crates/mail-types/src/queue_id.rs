@@ -75,6 +75,15 @@ impl QueueId {
         }
     }
 
+    /// The same time with another inode: the name of a file that was copied.
+    #[must_use]
+    pub fn with_inode(&self, inode: u64) -> Self {
+        match self.separator() {
+            Some(at) => Self(format!("{}{}", &self.0[..=at], digits(inode, 51, 0))),
+            None => Self(format!("{}{inode:X}", self.0.get(..5).unwrap_or(&self.0))),
+        }
+    }
+
     /// The second in which a long id was made.
     #[must_use]
     pub fn seconds(&self) -> Option<u64> {
@@ -182,6 +191,10 @@ mod tests {
         assert_eq!(long.as_str(), "4jX52C23TJz1TCRK");
         assert_eq!(long.inode(), Some(10_111_277));
         assert_eq!(long.seconds(), Some(1_795_296_579));
+        for id in [short, long] {
+            assert_eq!(id.with_inode(77).inode(), Some(77));
+            assert_eq!(id.with_inode(77).with_inode(id.inode().unwrap()), id);
+        }
     }
 
     #[test]

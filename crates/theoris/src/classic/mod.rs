@@ -1,4 +1,4 @@
-//! Postfix's own commands: `sendmail`, `mailq`, `postqueue`, `postcat`, `postdrop`.
+//! Postfix's own commands: `sendmail`, `mailq`, `postqueue`, `postsuper`, `postcat`, `postdrop`.
 //!
 //! Each is a small binary that calls one function here; words, output and exit codes are the
 //! originals'.
@@ -8,6 +8,7 @@ pub mod options;
 pub mod postcat;
 pub mod postdrop;
 pub mod postqueue;
+pub mod postsuper;
 pub mod sendmail;
 mod showq;
 

@@ -3,6 +3,7 @@
 mod cases;
 mod client;
 mod commands;
+mod postsuper;
 mod settings;
 
 use harness::postfix::Postfix;
