@@ -1,7 +1,6 @@
 //! The agents that master.cf calls `local` and `virtual`: servers of Postfix's delivery requests.
 
 mod command;
-mod delays;
 mod expand;
 mod forward;
 mod header;

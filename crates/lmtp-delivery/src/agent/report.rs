@@ -8,7 +8,6 @@ use neighbours::bounce::{BounceClient, Report, ReportError};
 use protocol::postfix::delivery::{DeliveryRequest, flags};
 use protocol::postfix::{Dialect, Dsn, Recipient};
 
-use crate::agent::delays;
 use crate::agent::settings::ServiceSettings;
 use crate::task::Failure;
 
@@ -176,7 +175,7 @@ impl Reporter {
         } else {
             format!("orig_to=<{}>, ", quote_822(original))
         };
-        let delays = delays::fields(&request.stats, Timestamp::from(SystemTime::now()));
+        let delays = request.stats.delays(Timestamp::from(SystemTime::now()));
         let relay = &self.relay;
         tracing::info!(
             target: "mail", ident = %self.ident, queue_id = %id, to = %to, dsn, status,

@@ -1,163 +1,175 @@
-//! Replies as a client receives them, from a server that may be hostile.
+//! Replies as a client receives them, from a server that may be hostile: read as Postfix's client reads them.
 
-use super::Reply;
+use mail_types::EnhancedStatus;
 
-/// The most lines one reply may have, and the most octets in a line, before we give up on the server.
-const MAX_LINES: usize = 200;
-const MAX_LINE: usize = 4096;
+/// Lines of one reply, after which the server is not listened to any more.
+const MAX_LINES: usize = 1000;
+/// Of a reply, only so much text is kept (`line_length_limit`).
+const MAX_TEXT: usize = 2048;
 
 /// A reply that has arrived whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedReply {
+    /// Of the last line, which alone counts.
     pub code: u16,
-    /// Text of each line without its code; octets that are not UTF-8 have been replaced.
-    pub lines: Vec<String>,
+    /// The enhanced code of the last line if it fits the code, else its class: `5.0.0`. `5.5.0` for what is no final
+    /// reply (RFC 2034 section 4).
+    pub status: String,
+    /// All lines with their codes, joined by line feeds. What cannot be shown is a question mark.
+    pub text: String,
+    /// Lines among them that were no reply lines.
+    pub garbage: usize,
 }
 
 impl ReceivedReply {
-    /// `x.y.z` at the beginning of the first line, if its class fits the code (RFC 2034 section 4).
     #[must_use]
-    pub fn enhanced(&self) -> Option<&str> {
-        let word = self.lines.first()?.split(' ').next()?;
-        let mut parts = word.split('.');
-        let class = parts.next()?;
-        let rest: Vec<&str> = parts.collect();
-        let number =
-            |text: &&str| (1..=3).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit());
-        let fits = class.parse::<u16>().ok() == Some(self.code / 100);
-        (fits && rest.len() == 2 && rest.iter().all(number)).then_some(word)
+    pub fn class(&self) -> u16 {
+        self.code / 100
+    }
+
+    /// As it stands in a log line or a notice.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        self.text.replace('\n', " ")
+    }
+
+    /// The words of each line behind its code.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text.lines().map(|line| {
+            let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+            rest.strip_prefix(['-', ' ']).unwrap_or(rest).trim_matches([' ', '\t'])
+        })
     }
 }
 
-impl From<ReceivedReply> for Reply {
-    fn from(received: ReceivedReply) -> Self {
-        Self::lines(received.code, received.lines)
-    }
-}
-
-/// The server does not speak SMTP, or speaks too much of it.
+/// The server sends more than a reply can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadReply {
-    #[error("reply line without a three-digit code")]
-    NoCode,
-    #[error("reply line too long")]
-    LineTooLong,
-    #[error("reply has too many lines")]
-    TooManyLines,
-}
+#[error("reply has too many lines")]
+pub struct TooManyLines;
 
-/// Collects one reply from bytes as they come.
+/// Collects one reply, line by line.
 #[derive(Debug, Default)]
 pub struct ReplyReader {
-    line: Vec<u8>,
-    lines: Vec<String>,
+    text: String,
+    lines: usize,
+    garbage: usize,
 }
 
 impl ReplyReader {
-    /// Takes bytes up to the end of one reply. Says how many were used, and the reply when it is complete; what
-    /// is left belongs to the next one. As Postfix does, the code of the last line counts.
+    /// Takes one line without its ending; the reply when it was the last one. A line without a code is kept as text and
+    /// does not end the reply.
     ///
     /// # Errors
     ///
-    /// [`BadReply`]: the conversation cannot go on.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<ReceivedReply>), BadReply> {
-        for (position, &byte) in bytes.iter().enumerate() {
-            if byte != b'\n' {
-                if self.line.len() >= MAX_LINE {
-                    return Err(BadReply::LineTooLong);
-                }
-                self.line.push(byte);
-                continue;
+    /// [`TooManyLines`]: the conversation cannot go on.
+    pub fn line(&mut self, line: &[u8]) -> Result<Option<ReceivedReply>, TooManyLines> {
+        let line = printable(line);
+        self.lines += 1;
+        if self.text.len() < MAX_TEXT {
+            if !self.text.is_empty() {
+                self.text.push('\n');
             }
-            if let Some(reply) = self.end_of_line()? {
-                return Ok((position + 1, Some(reply)));
+            self.text.push_str(&line);
+        }
+        let digits = line.bytes().take_while(u8::is_ascii_digit).count();
+        let (code, rest) = line.split_at_checked(digits).unwrap_or(("", &line));
+        match rest.bytes().next() {
+            None | Some(b' ') if digits == 3 => {}
+            Some(b'-') if digits == 3 => return self.more(),
+            _ => {
+                self.garbage += 1;
+                return self.more();
             }
         }
-        Ok((bytes.len(), None))
+        let status = status(code, rest.trim_start_matches(' '));
+        let Self { text, garbage, .. } = std::mem::take(self);
+        Ok(Some(ReceivedReply { code: code.parse().unwrap_or(0), status, text, garbage }))
     }
 
-    fn end_of_line(&mut self) -> Result<Option<ReceivedReply>, BadReply> {
-        let mut line = std::mem::take(&mut self.line);
-        while line.last() == Some(&b'\r') {
-            line.pop();
-        }
-        let code = line
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| digits.parse::<u16>().ok())
-            .filter(|code| (200..600).contains(code))
-            .ok_or(BadReply::NoCode)?;
-        let (more, text) = match line.get(3..).unwrap_or_default() {
-            [b'-', text @ ..] => (true, text),
-            [b' ', text @ ..] | text @ [] => (false, text),
-            _ => return Err(BadReply::NoCode),
-        };
-        self.lines.push(String::from_utf8_lossy(text).into_owned());
-        if more {
-            return if self.lines.len() >= MAX_LINES {
-                Err(BadReply::TooManyLines)
-            } else {
-                Ok(None)
-            };
-        }
-        Ok(Some(ReceivedReply { code, lines: std::mem::take(&mut self.lines) }))
+    fn more(&mut self) -> Result<Option<ReceivedReply>, TooManyLines> {
+        if self.lines >= MAX_LINES { Err(TooManyLines) } else { Ok(None) }
     }
+}
+
+fn status(code: &str, text: &str) -> String {
+    let class = code.get(..1).unwrap_or_default();
+    if !matches!(class, "2" | "4" | "5") {
+        return "5.5.0".to_owned();
+    }
+    match EnhancedStatus::prefix_of(text) {
+        Some((status, _)) if status.to_string().starts_with(class) => status.to_string(),
+        _ => format!("{class}.0.0"),
+    }
+}
+
+/// Control characters and what is not UTF-8 become question marks, one for each octet.
+fn printable(mut line: &[u8]) -> String {
+    while let [rest @ .., b'\r'] = line {
+        line = rest;
+    }
+    let mut text = String::with_capacity(line.len());
+    for chunk in line.utf8_chunks() {
+        text.extend(chunk.valid().chars().map(|c| if c.is_ascii_control() { '?' } else { c }));
+        text.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    fn all(bytes: &[u8], step: usize) -> Result<Vec<ReceivedReply>, BadReply> {
+    fn read(lines: &[&str]) -> Option<ReceivedReply> {
         let mut reader = ReplyReader::default();
-        let mut replies = Vec::new();
-        for piece in bytes.chunks(step.max(1)) {
-            let mut rest = piece;
-            while !rest.is_empty() {
-                let (used, reply) = reader.feed(rest)?;
-                replies.extend(reply);
-                rest = &rest[used..];
-            }
-        }
-        Ok(replies)
+        lines.iter().find_map(|line| reader.line(line.as_bytes()).unwrap())
     }
 
     #[test]
-    fn replies_are_read_across_lines() {
-        let replies =
-            all(b"250-mail.example\r\n250 DSN\r\n354 go\n221\r\n", 7).expect("three replies");
-        assert_eq!(replies.iter().map(|reply| reply.code).collect::<Vec<_>>(), [250, 354, 221]);
-        assert_eq!(replies[0].lines, ["mail.example", "DSN"]);
+    fn the_last_line_counts() {
+        let reply = read(&["250-mail.example", "250-SIZE 10", "550 5.7.1 no", "250 next"]).unwrap();
+        assert_eq!((reply.code, reply.status.as_str()), (550, "5.7.1"));
+        assert_eq!(reply.one_line(), "250-mail.example 250-SIZE 10 550 5.7.1 no");
+        assert_eq!(reply.lines().collect::<Vec<_>>(), ["mail.example", "SIZE 10", "5.7.1 no"]);
     }
 
     #[test]
     fn enhanced_codes_must_fit() {
-        let enhanced = |code, text: &str| {
-            let reply = ReceivedReply { code, lines: vec![text.to_owned()] };
-            reply.enhanced().map(str::to_owned)
-        };
-        assert_eq!(enhanced(550, "5.1.1 no").as_deref(), Some("5.1.1"));
-        assert_eq!(enhanced(550, "2.1.1 no"), None);
-        assert_eq!(enhanced(550, "5.1 no"), None);
-        assert_eq!(enhanced(550, "no"), None);
+        for (line, status) in [
+            ("550 5.1.1 no", "5.1.1"),
+            ("550 2.1.1 no", "5.0.0"),
+            ("450 4.1 no", "4.0.0"),
+            ("250", "2.0.0"),
+            ("354 go", "5.5.0"),
+            ("999 x", "5.5.0"),
+            ("250 2.0.0", "2.0.0"),
+        ] {
+            assert_eq!(read(&[line]).unwrap().status, status, "{line}");
+        }
     }
 
     #[test]
-    fn hostile_servers_are_bounded() {
-        assert_eq!(all(b"hello\r\n", 1), Err(BadReply::NoCode));
-        assert_eq!(all(b"2500 x\r\n", 1), Err(BadReply::NoCode));
-        assert_eq!(all(b"999 x\r\n", 1), Err(BadReply::NoCode));
-        assert_eq!(all(&b"250-x\r\n".repeat(1000), 100), Err(BadReply::TooManyLines));
-        assert_eq!(all(&[b'2'; 5000], 100), Err(BadReply::LineTooLong));
+    fn garbage_is_text_and_ends_nothing() {
+        let reply = read(&["hello", "2500 x", "25 x", "250x", "220 \u{7}ok"]).unwrap();
+        assert_eq!((reply.code, reply.garbage), (220, 4));
+        assert_eq!(reply.one_line(), "hello 2500 x 25 x 250x 220 ?ok");
+        let mut reader = ReplyReader::default();
+        let reply = reader.line(b"220 caf\xe9 \xc3\xa9\r\r").unwrap().unwrap();
+        assert_eq!(reply.text, "220 caf? \u{e9}");
     }
 
-    proptest! {
+    #[test]
+    fn a_flood_is_bounded() {
+        let mut reader = ReplyReader::default();
+        let long = format!("250-{}", "x".repeat(2000));
+        let ended = (0..2000).find_map(|_| reader.line(long.as_bytes()).err());
+        assert_eq!(ended, Some(TooManyLines));
+        assert!(reader.text.len() < 2 * MAX_TEXT + 10);
+    }
+
+    proptest::proptest! {
         #[test]
-        fn one_byte_at_a_time_is_all_at_once(
-            bytes in proptest::collection::vec(prop_oneof![Just(b'2'), Just(b'5'), Just(b'0'), Just(b'-'), Just(b' '), Just(b'\r'), Just(b'\n'), any::<u8>()], 0..200)
-        ) {
-            prop_assert_eq!(all(&bytes, 1), all(&bytes, bytes.len()));
+        fn any_line_is_read(line: Vec<u8>) {
+            let _ = ReplyReader::default().line(&line);
         }
     }
 }
