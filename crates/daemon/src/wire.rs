@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::stream::{Connection, Io, Peer, Stream};
-use crate::tls::{Facts, Tls};
+use crate::tls::{Facts, Tls, client};
 
 /// Bytes asked for at once.
 const CHUNK: usize = 16 * 1024;
@@ -308,13 +308,7 @@ impl Wire {
     /// [`WireError::Handshake`] or [`WireError::Timeout`]; the connection is then unusable.
     pub async fn start_tls(&mut self, tls: &Tls) -> Result<Pipelined, WireError> {
         self.flush().await?;
-        let pipelined = match self.input.len() + usize::from(self.skipping.is_some()) {
-            0 => Pipelined::Nothing,
-            count => Pipelined::Discarded(count),
-        };
-        self.input.clear();
-        self.skipping = None;
-        self.searched = 0;
+        let pipelined = self.forget_input();
         let stream = self.stream.take().ok_or(WireError::Closed)?;
         let accepted = timeout(self.limit, tls.accept(stream)).await;
         let (stream, facts) =
@@ -322,6 +316,46 @@ impl Wire {
         self.stream = Some(stream);
         self.tls = Some(facts);
         Ok(pipelined)
+    }
+
+    /// Becomes TLS, as the client: after the server's positive reply to STARTTLS, or at once for wrapped TLS. What the
+    /// server sent before is thrown away and reported, as in [`Self::start_tls`].
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Handshake`] or [`WireError::Timeout`]; the connection is then unusable.
+    pub async fn start_tls_client(
+        &mut self,
+        wish: &client::Wish,
+    ) -> Result<(Pipelined, client::Shown), WireError> {
+        self.flush().await?;
+        let pipelined = self.forget_input();
+        let peer = self.peer.and_then(|peer| peer.address()).map(|peer| peer.ip());
+        let address = peer.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+        let stream = self.stream.take().ok_or(WireError::Closed)?;
+        let connected = timeout(self.limit, client::connect(stream, wish, address)).await;
+        let (stream, facts, shown) =
+            connected.map_err(|_| WireError::Timeout)?.map_err(WireError::Handshake)?;
+        self.stream = Some(stream);
+        self.tls = Some(facts);
+        Ok((pipelined, shown))
+    }
+
+    /// Drops what was read ahead.
+    fn forget_input(&mut self) -> Pipelined {
+        let pipelined = match self.input.len() + usize::from(self.skipping.is_some()) {
+            0 => Pipelined::Nothing,
+            count => Pipelined::Discarded(count),
+        };
+        self.input.clear();
+        self.skipping = None;
+        self.searched = 0;
+        pipelined
+    }
+
+    /// Drops what was queued and not sent.
+    pub fn forget_output(&mut self) {
+        self.output.clear();
     }
 
     /// Says goodbye in TLS and TCP, without waiting long for a peer that does not listen.

@@ -1,6 +1,8 @@
 //! What was negotiated, in OpenSSL's words: they stand in Received headers and in log lines.
 
-use rustls::{ProtocolVersion, ServerConnection, SupportedCipherSuite};
+use rustls::{
+    ClientConnection, CommonState, ProtocolVersion, ServerConnection, SupportedCipherSuite,
+};
 
 use super::ciphers;
 
@@ -22,6 +24,15 @@ pub struct Facts {
 
 impl Facts {
     pub(super) fn of_server(connection: &ServerConnection) -> Self {
+        let server_name = connection.server_name().map(str::to_owned);
+        Self { server_name, ..Self::of(connection) }
+    }
+
+    pub(super) fn of_client(connection: &ClientConnection) -> Self {
+        Self::of(connection)
+    }
+
+    fn of(connection: &CommonState) -> Self {
         let (cipher, bits) = connection.negotiated_cipher_suite().map_or_else(
             || ("unknown".to_owned(), 0),
             |suite: SupportedCipherSuite| ciphers::openssl_name(suite.suite()),
@@ -36,7 +47,7 @@ impl Facts {
             cipher,
             bits,
             key_exchange: group.map(|group| group_name(&format!("{:?}", group.name()))),
-            server_name: connection.server_name().map(str::to_owned),
+            server_name: None,
             resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         }
     }

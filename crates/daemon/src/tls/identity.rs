@@ -166,16 +166,8 @@ pub(super) fn server_config(
         let key = identity.certified(&provider)?;
         chooser.identities.push((identity.names.clone(), Arc::new(key)));
     }
-    let versions: Vec<&SupportedProtocolVersion> =
-        [(Version::Tls13, &version::TLS13), (Version::Tls12, &version::TLS12)]
-            .into_iter()
-            .filter(|(name, _)| {
-                *name >= bundle.policy.min && bundle.policy.max.is_none_or(|max| *name <= max)
-            })
-            .map(|(_, version)| version)
-            .collect();
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&versions)
+        .with_protocol_versions(&versions(&bundle.policy))
         .map_err(refused)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(chooser));
@@ -184,8 +176,16 @@ pub(super) fn server_config(
     Ok(config)
 }
 
+pub(super) fn versions(policy: &Policy) -> Vec<&'static SupportedProtocolVersion> {
+    [(Version::Tls13, &version::TLS13), (Version::Tls12, &version::TLS12)]
+        .into_iter()
+        .filter(|(name, _)| *name >= policy.min && policy.max.is_none_or(|max| *name <= max))
+        .map(|(_, version)| version)
+        .collect()
+}
+
 /// TLS 1.3's suites always, TLS 1.2's as the policy lists them.
-fn provider(policy: &Policy) -> CryptoProvider {
+pub(super) fn provider(policy: &Policy) -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     if policy.suites.is_empty() {
         return provider;

@@ -1,7 +1,11 @@
 //! TLS for servers: what the configuration asks for, the identities that the supervisor reads, and
-//! the acceptor in a worker, whose identities can be replaced while it runs.
+//! the acceptor in a worker, whose identities can be replaced while it runs. And for clients: [`client`].
 
+mod certificate;
 mod ciphers;
+pub mod client;
+#[cfg(test)]
+mod client_tests;
 mod facts;
 mod identity;
 #[cfg(test)]
