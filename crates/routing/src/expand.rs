@@ -123,6 +123,21 @@ impl<T: Tables> Routing<T> {
         self.canonical_by(if common { &maps.canonical } else { &none }, &address).await
     }
 
+    /// What `smtp_generic_maps` make of an address that leaves for other hosts; once, not again and again.
+    ///
+    /// # Errors
+    ///
+    /// [`ExpandError`]
+    pub async fn generic(
+        &self,
+        maps: &Maps,
+        propagate: bool,
+        address: &str,
+    ) -> Result<Option<String>, ExpandError> {
+        let results = self.map(maps, address, propagate).await?;
+        Ok(results.into_iter().flatten().next())
+    }
+
     async fn canonical_by(&self, maps: &Maps, address: &str) -> Result<String, ExpandError> {
         let mut address = address.to_owned();
         if maps.is_empty() {
