@@ -30,6 +30,7 @@ pub struct Theoris {
     pub pop3d: Daemon,
     pub queue_manager: Daemon,
     pub resolver: Resolver,
+    pub smtp_delivery: Daemon,
     pub smtpd: Daemon,
 }
 
@@ -44,6 +45,7 @@ impl Default for Theoris {
             pop3d: Daemon::default(),
             queue_manager: Daemon::default(),
             resolver: Resolver::default(),
+            smtp_delivery: Daemon::default(),
             smtpd: Daemon::default(),
         }
     }
@@ -183,6 +185,7 @@ impl Theoris {
             "lmtp-delivery" => &self.lmtp_delivery,
             "pop3d" => &self.pop3d,
             "queue-manager" => &self.queue_manager,
+            "smtp-delivery" => &self.smtp_delivery,
             "smtpd" => &self.smtpd,
             _ => return None,
         })

@@ -145,11 +145,6 @@ impl Opened {
         (Self { name, source: Some(source), content, seen: Mutex::new(seen) }, problems)
     }
 
-    /// Takes content that somebody else has read.
-    pub fn replace(&self, content: Content) {
-        *self.content.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
-    }
-
     pub fn current(&self) -> Arc<Content> {
         Arc::clone(&self.content.read().unwrap_or_else(PoisonError::into_inner))
     }

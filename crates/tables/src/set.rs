@@ -129,43 +129,6 @@ impl Set {
         opened
     }
 
-    /// Opens or renews a table of a file that this process may not read, with the text that somebody read for it. Such
-    /// text counts at once, whatever the age of an index beside it.
-    pub fn open_text(&mut self, name: &TableName, text: &[u8]) -> Vec<Problem> {
-        let opened = Opened::fixed(name.clone(), Content::Fails("not read yet".to_owned()));
-        self.open.insert(name.clone(), Arc::new(opened));
-        self.renew_text(name, text)
-    }
-
-    /// As [`Set::open_text`], for a table that is open.
-    pub fn renew_text(&self, name: &TableName, text: &[u8]) -> Vec<Problem> {
-        let problem = |line, text, unusable| Problem {
-            table: name.clone(),
-            file: None,
-            line,
-            text,
-            unusable,
-        };
-        let Some(opened) = self.open.get(name) else { return Vec::new() };
-        match Spec::parse(name, false) {
-            Ok(Spec::File { form, .. }) => {
-                let (content, notes) = form.read(text);
-                opened.replace(content);
-                notes.into_iter().map(|note| problem(Some(note.line), note.text, false)).collect()
-            }
-            _ => vec![problem(None, "no table of a file".to_owned(), true)],
-        }
-    }
-
-    /// The file behind a table's name, if one is.
-    #[must_use]
-    pub fn file_of(name: &TableName) -> Option<PathBuf> {
-        match Spec::parse(name, false) {
-            Ok(Spec::File { path, .. }) => Some(path),
-            _ => None,
-        }
-    }
-
     /// Takes the new content of every changed file now, and says what there is to say.
     #[must_use]
     pub fn refresh(&self) -> Vec<String> {
@@ -238,7 +201,7 @@ impl Tables for Set {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
@@ -295,19 +258,6 @@ mod tests {
         let maps = Maps::parse("unix:group.byname");
         assert_eq!(set.open(&maps), []);
         assert!(ask(&set, &maps, "x").await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_table_may_be_given_as_text() {
-        let maps = Maps::parse("hash:/etc/postfix/sasl_passwd");
-        let name = maps.iter().next().unwrap();
-        let mut set = Set::default();
-        assert_eq!(set.open_text(name, b"mx.example.org user:one\n"), []);
-        assert_eq!(set.open(&maps), []);
-        assert_eq!(ask(&set, &maps, "mx.example.org").await.unwrap().unwrap(), "user:one");
-        assert_eq!(set.renew_text(name, b"mx.example.org user:two\n"), []);
-        assert_eq!(ask(&set, &maps, "MX.example.org").await.unwrap().unwrap(), "user:two");
-        assert_eq!(Set::file_of(name).unwrap(), PathBuf::from("/etc/postfix/sasl_passwd"));
     }
 
     #[tokio::test]

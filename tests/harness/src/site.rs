@@ -14,7 +14,7 @@ pub const SAMPLES: &[&str] = &["vps", "guide", "lab"];
 
 /// The daemons, in the order in which they are started.
 pub const DAEMONS: &[&str] =
-    &["authd", "lmtp-delivery", "queue-manager", "smtpd", "imapd", "pop3d"];
+    &["authd", "lmtp-delivery", "smtp-delivery", "queue-manager", "smtpd", "imapd", "pop3d"];
 
 /// Host paths that move below the site's root. Nothing else is touched.
 const MOVED: &[&str] = &[
