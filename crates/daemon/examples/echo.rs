@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use config::postfix::TableFile;
 use daemon::tls::IdentityFiles;
 use daemon::{
     Account, Args, Daemon, Identity, Link, Listen, Place, Plan, Problems, Processes, Role, Stream,
@@ -50,6 +51,8 @@ struct Config {
     idle_ms: Option<u64>,
     #[serde(default)]
     read: Option<PathBuf>,
+    #[serde(default)]
+    table: Option<PathBuf>,
     #[serde(default)]
     write: Option<PathBuf>,
     #[serde(default)]
@@ -140,6 +143,7 @@ fn plan(config: Config, problems: Problems) -> Plan {
         });
     }
     line.needs().read.extend(config.read);
+    line.opens_tables(config.table.map(|text| TableFile { text, index: None }));
     line.needs().write.extend(config.write);
     line.needs().network = config.network;
     line.needs().users = true;
@@ -205,6 +209,13 @@ async fn converse(
             "panic" => panic!("told to panic"),
             "pid" => wire.queue(format!("{}\r\n", std::process::id()).as_bytes()),
             "status" => wire.queue(status().as_bytes()),
+            "table" => {
+                use std::os::unix::fs::FileExt;
+                let (mut text, file) = ([0; 100], worker.table(rest.as_ref()));
+                let length = file.map_or(Ok(0), |file| file.read_at(&mut text, 0))?;
+                wire.queue(text.get(..length).unwrap_or_default());
+                wire.queue(b"\r\n");
+            }
             "try" => wire.queue(format!("{}\r\n", attempt(rest)).as_bytes()),
             "user" => wire.queue(format!("{:?}\r\n", worker.users()?.user(rest).await).as_bytes()),
             "file" => {

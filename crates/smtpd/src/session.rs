@@ -13,7 +13,6 @@ use crate::text::{neutral, printable};
 
 /// What main.cf says of the dialogue, the same for every client of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[allow(clippy::struct_excessive_bools)] // each is a setting of main.cf
 pub struct Dialogue {
     /// `myhostname`.
     pub host: String,
@@ -34,7 +33,6 @@ pub struct Dialogue {
 
 /// What this client is offered.
 #[derive(Clone, Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // independent offers
 pub struct Offers {
     /// STARTTLS can be used.
     pub starttls: bool,

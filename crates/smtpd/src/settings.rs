@@ -44,7 +44,6 @@ impl From<&Resolving> for dns::Settings {
 
 /// One line of master.cf with its overrides.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[allow(clippy::struct_excessive_bools)] // each is a setting of main.cf
 pub struct Service {
     /// As in master.cf (`smtp`, `submission`, `127.0.0.1:10025`): names it in rate limits and their lines.
     pub name: String,

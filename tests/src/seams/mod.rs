@@ -5,5 +5,6 @@ mod imap;
 mod lmtp;
 mod originals;
 mod queue;
+mod sandbox;
 mod scheduler;
 mod smtpd;

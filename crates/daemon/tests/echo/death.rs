@@ -84,3 +84,38 @@ fn nobody_is_refused_while_a_killed_supervisor_is_replaced() {
     echo.start_again();
     assert_eq!(crate::support::Client::new(waiting).greeting, "hello 1");
 }
+
+#[test]
+fn who_waits_at_a_kept_unix_socket_is_served_by_the_next_supervisor() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixStream;
+    let directory = tempfile::tempdir().unwrap();
+    let unix = directory.path().join("echo.sock");
+    let extra = json!({ "listen": "127.0.0.1:0", "unix": unix });
+    let mut echo = Echo::launch(extra, false, &[]);
+    echo.until("READY=1");
+    echo.kept.retain(|(name, _)| name.ends_with("echo.sock"));
+    assert_eq!(echo.kept.len(), 1, "{:?}", echo.kept);
+    let connect = || {
+        let stream = UnixStream::connect(&unix).expect("the manager holds the socket");
+        stream.set_read_timeout(Some(crate::support::LIMIT)).unwrap();
+        stream
+    };
+    let greeting = |stream: UnixStream| {
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line
+    };
+    let mut first = connect();
+    first.write_all(b"pid\r\n").unwrap();
+    let lines: Vec<String> = BufReader::new(first).lines().take(2).map(Result::unwrap).collect();
+    let worker: i32 = lines[1].parse().unwrap();
+    echo.signal(Signal::SIGKILL);
+    echo.wait();
+    let gone = || kill(Pid::from_raw(worker), None).is_err();
+    eventually("the old worker ends", gone, || echo.log());
+    let waiting = connect();
+    echo.start_again();
+    assert_eq!(greeting(waiting), "hello 1\r\n");
+    assert_eq!(greeting(connect()), "hello 1\r\n", "the path leads to the next supervisor");
+}

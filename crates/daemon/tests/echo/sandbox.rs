@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::unistd::geteuid;
 use serde_json::json;
 
-use crate::support::Echo;
+use crate::support::{Echo, eventually};
 
 fn start(mode: &str, extra: serde_json::Value) -> Echo {
     let mut echo = Echo::launch(extra, true, &[("THEORIS__SANDBOX", mode.as_ref())]);
@@ -61,6 +61,38 @@ fn a_role_reaches_what_it_says_it_needs() {
     assert_eq!(outcome, "Permission denied (os error 13)");
     let echo = start("kill", json!({ "write": room.path() }));
     assert_eq!(echo.connect().ask(&format!("try write {}", writable.display())), "done");
+}
+
+#[test]
+fn a_table_that_only_root_may_read_is_passed_and_passed_again() {
+    use std::os::unix::fs::PermissionsExt;
+    if !geteuid().is_root() {
+        return;
+    }
+    let room = tempfile::tempdir().unwrap();
+    let table = room.path().join("table");
+    std::fs::set_permissions(room.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let write = |text: &str, mode: u32| {
+        let next = room.path().join("next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::set_permissions(&next, std::fs::Permissions::from_mode(mode)).unwrap();
+        std::fs::rename(&next, &table).unwrap();
+    };
+    write("first", 0o600);
+    let echo = start("kill", json!({ "user": "nobody", "table": table }));
+    let mut client = echo.connect();
+    let ask = format!("table {}", table.display());
+    assert_eq!(client.ask(&ask), "first");
+    let open = format!("try read {}", table.display());
+    assert_eq!(client.ask(&open), "Permission denied (os error 13)");
+    write("second", 0o600);
+    eventually("the new table", || client.ask(&ask) == "second", || echo.log());
+    // What its user may read it opens itself, and nobody passes it.
+    write("third", 0o644);
+    let echo = start("kill", json!({ "user": "nobody", "table": table }));
+    let mut client = echo.connect();
+    assert_eq!(client.ask(&ask), "");
+    assert_eq!(client.ask(&open), "done");
 }
 
 #[test]

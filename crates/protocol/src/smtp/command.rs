@@ -9,7 +9,6 @@ use super::token::{Token, tokens};
 
 /// Which commands and parameters exist here.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::struct_excessive_bools)] // four independent switches of the administrator
 pub struct Dialect {
     /// LHLO instead of HELO and EHLO (RFC 2033).
     pub lmtp: bool,

@@ -10,7 +10,6 @@ use super::{AddressList, PolicyServer, Restriction, Site, Verification};
 
 /// Everything the restrictions of one service need to know.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[allow(clippy::struct_excessive_bools)] // each is a setting of main.cf
 pub struct PolicySettings {
     pub lists: ListSet,
     pub classes: BTreeMap<String, Vec<Restriction>>,
