@@ -4,17 +4,21 @@
 //! it, and it answers once. A [`Submission`] that is dropped takes its queue file with it.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use daemon::Stream;
 use mail_types::QueueId;
 use protocol::postfix::cleanup::{CleanupFlags, Greeting, Outcome};
 use protocol::postfix::record::{self, RecordType};
-use protocol::postfix::{AttrError, AttrList, AttrReader};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use protocol::postfix::{AttrError, AttrList, AttrReader, milter, read_status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+
+use crate::milter::Chain;
 
 /// Records are kept back up to here, so that a message costs few writes.
 const BATCH: usize = 16 * 1024;
@@ -32,6 +36,8 @@ pub enum CleanupError {
     Closed,
     #[error("cleanup: {0}")]
     Protocol(#[from] AttrError),
+    #[error("cannot send milters to service cleanup: status {0}")]
+    Milters(i32),
 }
 
 /// A message on its way into the queue.
@@ -112,6 +118,62 @@ impl Submission {
         let written = timeout(self.limit, self.stream.write_all(&self.output)).await;
         written.map_err(|_| CleanupError::Timeout)??;
         self.output.clear();
+        Ok(())
+    }
+
+    /// Says that smtpd has milters of its own, before anything else of the envelope: cleanup then asks none of its
+    /// own, whether or not some are handed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::record`].
+    pub async fn announce_milters(&mut self) -> Result<(), CleanupError> {
+        self.record(RecordType::MILTER_COUNT, b"0").await
+    }
+
+    /// Hands the filters that want to see the content to cleanup, right before the content. They stay ours for
+    /// what comes after this message.
+    ///
+    /// # Errors
+    ///
+    /// [`CleanupError`]: the message cannot be queued.
+    pub async fn hand_over(&mut self, chain: &mut Chain) -> Result<(), CleanupError> {
+        let (common, filters) = chain.hand_over().await;
+        self.record(RecordType::MILTER_COUNT, filters.len().to_string().as_bytes()).await?;
+        if filters.is_empty() {
+            return Ok(());
+        }
+        self.output.extend_from_slice(&common.encode());
+        for (milter, stream) in filters {
+            self.output.extend_from_slice(&milter.encode());
+            self.flush().await?;
+            self.acknowledged().await?;
+            self.send_socket(stream).await?;
+            self.acknowledged().await?;
+        }
+        match read_status(&read_list(&mut self.stream, &mut self.input, self.limit).await?)? {
+            0 => Ok(()),
+            status => Err(CleanupError::Milters(status)),
+        }
+    }
+
+    async fn acknowledged(&mut self) -> Result<(), CleanupError> {
+        let list = read_list(&mut self.stream, &mut self.input, self.limit).await?;
+        Ok(milter::read_acknowledgement(&list)?)
+    }
+
+    /// The socket travels beside one octet.
+    async fn send_socket(&mut self, socket: &Stream) -> Result<(), CleanupError> {
+        let descriptor = match socket {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+            _ => return Err(io::Error::from(io::ErrorKind::InvalidInput).into()),
+        };
+        let stream = &self.stream;
+        let send = stream.async_io(Interest::WRITABLE, || {
+            daemon::descriptors::send(stream, &[0], &[descriptor])
+        });
+        timeout(self.limit, send).await.map_err(|_| CleanupError::Timeout)??;
         Ok(())
     }
 

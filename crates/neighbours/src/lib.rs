@@ -7,6 +7,7 @@ pub mod bounce;
 pub mod cleanup;
 pub mod flush;
 pub mod lookup;
+pub mod milter;
 mod mux;
 pub mod rewrite;
 #[cfg(test)]

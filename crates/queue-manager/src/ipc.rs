@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use protocol::postfix::record::{BadRecord, Record};
 use protocol::postfix::{AttrError, AttrList, AttrReader};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -123,6 +123,32 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Peer<S> {
     pub async fn wait_for_end(&mut self) {
         while self.fill().await.is_ok() {
             self.buffer.clear();
+        }
+    }
+}
+
+impl Peer<daemon::Stream> {
+    /// A socket that the peer passes beside one octet. Nothing may have arrived in front of it.
+    ///
+    /// # Errors
+    ///
+    /// [`IpcError`]; also if there is no socket, or something else with it.
+    pub async fn socket(&mut self) -> Result<daemon::Stream, IpcError> {
+        let bad = || io::Error::new(io::ErrorKind::InvalidData, "a socket was expected");
+        let daemon::Stream::Unix(stream) = &self.stream else { return Err(bad().into()) };
+        if !self.buffer.is_empty() {
+            return Err(bad().into());
+        }
+        let receive = stream.async_io(Interest::READABLE, || daemon::descriptors::receive(stream));
+        let received = timeout(self.patience, receive);
+        let mut received = received.await.map_err(|_| IpcError::Timeout(self.patience))??;
+        match (received.bytes.len(), received.descriptors.len()) {
+            (0, _) => Err(IpcError::Closed),
+            (1, 1) => {
+                let descriptor = received.descriptors.pop().ok_or_else(bad)?;
+                Ok(daemon::Stream::from_descriptor(descriptor)?)
+            }
+            _ => Err(bad().into()),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod content;
 mod directory;
+pub mod edit;
 mod envelope;
 mod listing;
 mod log;

@@ -74,6 +74,15 @@ impl NewFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    /// The file itself, to read and edit what is there already.
+    ///
+    /// # Errors
+    ///
+    /// As dup(2).
+    pub fn handle(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Removes logs of an earlier message of the same name.
     pub fn remove_stale_logs(&self) {
         for kind in LogKind::ALL {

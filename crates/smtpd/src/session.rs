@@ -72,7 +72,7 @@ impl From<Reply> for Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Answer(Answer),
-    /// Run the HELO restrictions, then [`Session::greeted`].
+    /// Run the HELO restrictions and tell the filters, then [`Session::greeted`].
     CheckHelo {
         name: String,
         esmtp: bool,
@@ -109,6 +109,14 @@ pub enum Action {
     XClient(Vec<(String, String)>),
     /// Answer, then close.
     Close(Answer),
+}
+
+impl Action {
+    /// An answer that says yes.
+    #[must_use]
+    pub fn is_positive(&self) -> bool {
+        matches!(self, Self::Answer(answer) if answer.reply.is_positive())
+    }
 }
 
 /// SMTP, or ESMTP since EHLO.
@@ -158,6 +166,8 @@ pub struct Session {
     pub helo: Option<String>,
     pub login: Option<Login>,
     pub tls: bool,
+    /// Filters want to hear of HELO before it is answered.
+    pub has_milters: bool,
     dialogue: Dialogue,
     transaction: Option<Transaction>,
     chunks: Chunks,
@@ -182,6 +192,7 @@ impl Session {
             helo: None,
             login: None,
             tls: false,
+            has_milters: false,
             dialogue,
             transaction: None,
             chunks: Chunks::None,
@@ -346,7 +357,7 @@ impl Session {
     }
 
     fn helo(&mut self, name: String, esmtp: bool) -> Action {
-        if self.dialogue.delay_reject {
+        if self.dialogue.delay_reject && !self.has_milters {
             return Action::Answer(self.greeted(&name, esmtp).into());
         }
         Action::CheckHelo { name, esmtp }
@@ -362,6 +373,16 @@ impl Session {
         self.protocol = Protocol::Esmtp;
         self.log.extend(self.offers.discarded.to_log());
         Reply::lines(250, self.keywords())
+    }
+
+    /// The answer to EHLO for a client whose mail will be refused: nothing is offered.
+    #[must_use]
+    pub fn greeted_in_vain(&self) -> Reply {
+        let mut lines = vec![self.dialogue.host.clone()];
+        if !self.offers.discarded.has("ENHANCEDSTATUSCODES") {
+            lines.push("ENHANCEDSTATUSCODES".into());
+        }
+        Reply::lines(250, lines)
     }
 
     fn keywords(&self) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::postfix::Match;
+use neighbours::milter;
 use protocol::postfix::Dialect;
 use routing::{Maps, TableName};
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,7 @@ pub struct Service {
     pub tls: Tls,
     pub sasl: Option<Sasl>,
     pub queue: Queue,
+    pub milters: Milters,
     pub received: Received,
     pub xclient_hosts: AddressList,
     pub xforward_hosts: AddressList,
@@ -75,6 +77,21 @@ pub struct Service {
     pub forbid_unauth_pipelining: bool,
     pub peername_lookup: bool,
     pub log_client_port: bool,
+}
+
+/// `smtpd_milters` and what belongs to them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Milters {
+    pub filters: milter::Settings,
+    /// `smtpd_milter_maps`, whose answers are read with `texts`.
+    pub maps: Maps,
+    pub texts: milter::Texts,
+    /// `receive_override_options = no_milters`
+    pub off: bool,
+    /// `milter_macro_daemon_name`
+    pub daemon_name: String,
+    /// `milter_macro_v`
+    pub version: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -197,6 +214,7 @@ impl Service {
         let tables = &self.policy.tables;
         for maps in [
             &self.discard_keyword_maps,
+            &self.milters.maps,
             &tables.local,
             &tables.virtual_mailbox,
             &tables.relay,

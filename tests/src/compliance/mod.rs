@@ -7,6 +7,7 @@ mod delivery;
 mod full_disk;
 pub(crate) mod imap;
 mod maildir;
+mod milter;
 mod mime;
 mod outbound;
 mod pop3;

@@ -79,7 +79,7 @@ impl Reply {
             b'4' => Self::Shutdown,
             b'f' => Self::ConnFail,
             b'O' => return Negotiation::read(fields).map(Self::Negotiate),
-            b'y' => Self::ReplyCode(fields.text()?),
+            b'y' => return Ok(Self::ReplyCode(up_to_nul(fields.rest()))),
             b'b' => return Ok(Self::ReplaceBody(fields.rest())),
             b'h' => Self::AddHeader { name: fields.text()?, value: fields.text()? },
             b'i' | b'm' => {
@@ -100,7 +100,7 @@ impl Reply {
                     _ => Self::ChangeFrom { address, parameters },
                 }
             }
-            b'q' => Self::Quarantine { reason: fields.text()? },
+            b'q' => return Ok(Self::Quarantine { reason: up_to_nul(fields.rest()) }),
             code => return Err(BadMessage::Code(code)),
         };
         fields.end(plain)
@@ -195,6 +195,13 @@ impl Reply {
             Self::Quarantine { .. } => "SMFIR_QUARANTINE",
         }
     }
+}
+
+/// Text whose end Postfix does not insist on.
+fn up_to_nul(mut text: Bytes) -> Bytes {
+    let end = text.iter().position(|&octet| octet == 0).unwrap_or(text.len());
+    text.truncate(end);
+    text
 }
 
 /// A [`Reply::ReplyCode`] with this code, enhanced code and text; `%` is doubled, and the text's lines become lines

@@ -99,6 +99,10 @@ pub enum Token {
     End,
 }
 
+/// `{`, alone, where a name should be: a table begins. Its end is `}`.
+const TABLE: &str = "{";
+const TABLE_END: &str = "}";
+
 /// Takes one attribute or a terminator off the front of `buffer`; nothing if more bytes are needed.
 ///
 /// # Errors
@@ -109,6 +113,11 @@ pub fn take_token(buffer: &mut BytesMut) -> Result<Option<Token>, AttrError> {
     if name_end == 0 {
         buffer.advance(1);
         return Ok(Some(Token::End));
+    }
+    if let Some(brace @ (b"{" | b"}")) = buffer.get(..name_end) {
+        let name = if brace == b"{" { TABLE } else { TABLE_END };
+        buffer.advance(2);
+        return Ok(Some(Token::Attribute(name.to_owned(), String::new())));
     }
     let after = buffer.get(name_end + 1..).unwrap_or_default();
     let Some(value_len) = end_of_string(after)? else { return Ok(None) };
@@ -226,6 +235,21 @@ impl<'a> Fields<'a> {
             }
             None => Err(AttrError::Missing(name)),
         }
+    }
+
+    /// The names and values of a table.
+    ///
+    /// # Errors
+    ///
+    /// [`AttrError::Unexpected`] or [`AttrError::Missing`] if there is none or it does not end.
+    pub fn table(&mut self) -> Result<Vec<(String, String)>, AttrError> {
+        self.text(TABLE)?;
+        let end = self.rest.iter().position(|(name, _)| name == TABLE_END);
+        let end = end.ok_or(AttrError::Missing(TABLE_END))?;
+        let (table, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        self.text(TABLE_END)?;
+        Ok(table.to_vec())
     }
 
     /// # Errors

@@ -9,6 +9,7 @@ pub mod cleanup;
 pub mod delivery;
 mod dialect;
 pub mod flush;
+pub mod milter;
 mod parts;
 pub mod record;
 pub mod rewrite;

@@ -10,6 +10,7 @@ use queue::{NewFile, Queue};
 use super::Service;
 use super::bounce;
 use super::message::{Message, Verdict};
+use super::milters::{self, Milters};
 use crate::ipc::{IpcError, Peer};
 
 /// Longest record that a client may send; Postfix's own send lines of 2048.
@@ -36,6 +37,11 @@ async fn converse(peer: &mut Peer<daemon::Stream>, service: &Arc<Service>) -> Re
     let mut message = Message::new(Arc::clone(service), &file, flags);
     loop {
         let record = peer.record(LONGEST_RECORD).await?;
+        if record.kind == RecordType::MILTER_COUNT && message.is_in_envelope() {
+            let chain = milters::receive(peer, &record, &service.ident).await?;
+            message.milters = Milters::Given(chain);
+            continue;
+        }
         let end = record.kind == RecordType::END;
         message.take(record).await;
         if end || message.is_over() {
@@ -45,8 +51,17 @@ async fn converse(peer: &mut Peer<daemon::Stream>, service: &Arc<Service>) -> Re
             file = write(file, &mut message).await?;
         }
     }
+    if message.is_complete() && message.has_milters() {
+        file = write(file, &mut message).await?;
+        message.inspect(file.handle()?).await;
+    }
+    let filters = message.release_milters();
     let outcome = finish(service, file, message).await;
-    peer.send(&outcome.encode()).await?;
+    let sent = peer.send(&outcome.encode()).await;
+    if let Some(mut own) = filters {
+        own.quit().await;
+    }
+    sent?;
     // A client whose records broke off early may still be sending: let it read the answer.
     peer.wait_for_end().await;
     Ok(())

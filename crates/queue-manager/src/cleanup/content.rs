@@ -22,6 +22,8 @@ pub(crate) struct Content {
     pub seen: Seen,
     pub utf8_header: bool,
     pub hops: usize,
+    /// The Received field of smtpd or pickup, which filters do not see.
+    pub own_field: Vec<u8>,
     begun: bool,
 }
 
@@ -201,6 +203,7 @@ impl Message {
     async fn end_header(&mut self) -> After {
         if self.content.mime.section == Section::Primary {
             self.missing_fields().await;
+            self.header_point();
         }
         if self.strict().encoding && self.content.mime.is_wrongly_encoded() {
             let name = self.content.mime.encoding.name();

@@ -14,6 +14,21 @@ const UTF8_REQUESTED: i64 = 1;
 const UTF8_HEADER: i64 = 2;
 const UTF8_SENDER: i64 = 4;
 
+/// What filters are told of the client.
+const CLIENT: [&str; 11] = [
+    "client_name",
+    "reverse_client_name",
+    "client_address",
+    "client_port",
+    "client_address_type",
+    "server_address",
+    "server_port",
+    "helo_name",
+    "sasl_method",
+    "sasl_username",
+    "sasl_sender",
+];
+
 impl Message {
     pub(super) async fn envelope_record(&mut self, record: Record) {
         let text = String::from_utf8_lossy(&record.data).into_owned();
@@ -41,13 +56,6 @@ impl Message {
                 Ok(bits) => self.flags = self.flags.with(CleanupFlags(bits)),
                 Err(_) => self.refuse_record(&record),
             },
-            RecordType::MILTER_COUNT if text.trim() == "0" => {}
-            RecordType::MILTER_COUNT => {
-                self.warn(
-                    "message rejected: milters of smtpd are not supported by this cleanup yet",
-                );
-                self.status.add(CleanupStatus::DEFER);
-            }
             RecordType::SIZE
             | RecordType::CREATE_TIME
             | RecordType::DELAY
@@ -110,7 +118,7 @@ impl Message {
             return;
         }
         let sender = self.mapped(Role::Sender, "envelope_sender", self.rewritten(text)).await;
-        self.put(RecordType::SENDER, sender.as_bytes());
+        self.put_sender(&sender);
         self.envelope.sender = Some(sender.clone());
         if self.flags.contains(CleanupFlags::BCC_OK) && !sender.is_empty() {
             let maps = self.service.settings.bcc.sender.clone();
@@ -119,6 +127,7 @@ impl Message {
                 self.copy_to(&bcc.answer).await;
             }
         }
+        self.tell_sender().await;
     }
 
     /// Attributes of the next recipient wait for it; the others are kept as they are.
@@ -137,6 +146,9 @@ impl Message {
             "notify_flags" => return envelope.pending.notify = value.parse().unwrap_or(0),
             "dsn_orig_rcpt" => return value.clone_into(&mut envelope.pending.dsn_original),
             "create_time" => return,
+            _ if CLIENT.contains(&name) => {
+                envelope.client.insert(name.to_owned(), value.to_owned());
+            }
             "log_message_origin" => value.clone_into(&mut envelope.origin),
             "log_protocol_name" => value.clone_into(&mut envelope.protocol),
             "log_helo_name" => value.clone_into(&mut envelope.helo),
@@ -210,6 +222,7 @@ impl Message {
             }
         }
         self.utf8_flags();
+        self.recipient_point();
         self.put(RecordType::END, b"");
     }
 

@@ -39,7 +39,7 @@ impl Message {
     /// A field that has passed the checks: its lines divided by LF.
     pub(super) async fn header_field(&mut self, section: Section, field: Vec<u8>) {
         if section != Section::Primary {
-            self.put_field(&field);
+            self.put_lines(&field);
             return;
         }
         let length = field_name(&field).unwrap_or(0);
@@ -48,6 +48,9 @@ impl Message {
             .to_ascii_lowercase();
         let value = field.get(length + 1..).unwrap_or_default();
         self.note(&name, value);
+        if name == "received" && self.content.hops == 1 {
+            self.content.own_field.clone_from(&field);
+        }
         if !self.writes() || self.service.settings.drop.contains(&name) {
             return;
         }
@@ -148,7 +151,7 @@ impl Message {
         };
         if add && !id {
             let id = self.message_id();
-            self.put_text(RecordType::LINE, format!("{prefix}Message-Id: <{id}>").as_bytes());
+            self.put_field(format!("{prefix}Message-Id: <{id}>").as_bytes());
             self.info(&format!("{}message-id=<{id}>", prefix.to_ascii_lowercase()));
         }
         let added = add && !id && prefix.is_empty();
@@ -161,15 +164,15 @@ impl Message {
         if !date {
             let arrival = self.envelope.arrival.unwrap_or(self.created).seconds;
             let date = message::date::format_with_zone(arrival);
-            self.put_text(RecordType::LINE, format!("{prefix}Date: {date}").as_bytes());
+            self.put_field(format!("{prefix}Date: {date}").as_bytes());
         }
         if !from {
             let from = self.default_from();
-            self.put_text(RecordType::LINE, format!("{prefix}From: {from}").as_bytes());
+            self.put_field(format!("{prefix}From: {from}").as_bytes());
         }
         let undisclosed = self.service.settings.undisclosed.clone();
         if !seen.visible_recipient && !undisclosed.is_empty() {
-            self.put_text(RecordType::LINE, undisclosed.as_bytes());
+            self.put_field(undisclosed.as_bytes());
         }
     }
 
@@ -194,8 +197,24 @@ impl Message {
         }
     }
 
-    /// Writes a field line by line.
+    /// Writes a field of the message's own header; if filters may edit it, with room for a pointer.
     pub(super) fn put_field(&mut self, field: &[u8]) {
+        if !self.has_milters() {
+            return self.put_lines(field);
+        }
+        let (first, rest) = match field.iter().position(|&octet| octet == b'\n') {
+            Some(end) => (field.get(..end).unwrap_or_default(), field.get(end + 1..)),
+            None => (field, None),
+        };
+        self.put_text(RecordType::LINE, first);
+        self.put_padding(RecordType::PADDING, first.len());
+        if let Some(rest) = rest {
+            self.put_lines(rest);
+        }
+    }
+
+    /// Writes a field line by line.
+    fn put_lines(&mut self, field: &[u8]) {
         for line in field.split(|&octet| octet == b'\n') {
             self.put_text(RecordType::LINE, line);
         }

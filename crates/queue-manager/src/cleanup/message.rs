@@ -1,6 +1,6 @@
 //! A message on its way into the queue: records in, octets of a queue file out.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -8,11 +8,13 @@ use mail_types::{QueueId, Timestamp, quote_822};
 use protocol::postfix::Recipient;
 use protocol::postfix::cleanup::{CleanupFlags, CleanupStatus, Outcome};
 use protocol::postfix::record::{self, Record, RecordType};
+use queue::edit::{self, EditPoints, Point};
 use queue::{NewFile, Queue, SizeRecord};
 use routing::rewrite::Context;
 
 use super::Service;
 use super::content::Content;
+use super::milters::Milters;
 
 /// The message and all that is known of it.
 pub(crate) struct Message {
@@ -25,6 +27,9 @@ pub(crate) struct Message {
     pub envelope: Envelope,
     pub content: Content,
     pub size: SizeRecord,
+    pub milters: Milters,
+    /// Where the file can be edited; kept when there are milters.
+    pub points: EditPoints,
     stage: Stage,
     output: Vec<u8>,
     written: u64,
@@ -48,6 +53,10 @@ pub(crate) struct Envelope {
     pub origin: String,
     pub protocol: String,
     pub helo: String,
+    /// Attributes about the client that filters want to know.
+    pub client: BTreeMap<String, String>,
+    /// As they were when our own filters heard of the client.
+    pub milter_client: Option<BTreeMap<String, String>>,
     /// Which addresses in the header are rewritten, and how.
     pub context: Option<Context>,
     pub encoding: String,
@@ -98,6 +107,8 @@ impl Message {
             envelope: Envelope { context: Some(Context::Local), ..Envelope::default() },
             content: Content::default(),
             size: SizeRecord::default(),
+            milters: Milters::own(&service, flags),
+            points: EditPoints::default(),
             stage: Stage::Envelope,
             output: Vec::new(),
             written: 0,
@@ -138,17 +149,35 @@ impl Message {
         self.status.contains(CleanupStatus::BAD)
     }
 
+    /// Whether the client has not begun with the content.
+    pub fn is_in_envelope(&self) -> bool {
+        self.stage == Stage::Envelope
+    }
+
+    /// Whether it is here whole, with nothing against it so far.
+    pub fn is_complete(&self) -> bool {
+        self.stage == Stage::Ended && self.writes() && self.size.recipients > 0
+    }
+
     async fn begin_content(&mut self) {
         self.begin_recipients();
+        if self.size.recipients > 0 {
+            self.recipient_point();
+        }
         if self.status.is_ok() {
             self.put(RecordType::MESSAGE, b"");
             self.size.data_offset = i64::try_from(self.written).unwrap_or(0);
+            self.points.data = self.written;
         }
         self.stage = Stage::Content;
     }
 
     async fn begin_extracted(&mut self) {
         self.end_content().await;
+        if self.has_milters() {
+            self.put_pointer(); // or a short body could not be replaced
+        }
+        self.points.extracted = self.written;
         let length = self.written.saturating_sub(u64::try_from(self.size.data_offset).unwrap_or(0));
         self.size.content_length = i64::try_from(length).unwrap_or(0);
         self.size.message_size = self.size.content_length;
@@ -199,6 +228,59 @@ impl Message {
         let before = self.output.len();
         record::write_attribute(&mut self.output, name, value);
         self.count(before);
+    }
+
+    /// Appends a sender, with room for a pointer where it may be changed.
+    pub fn put_sender(&mut self, sender: &str) {
+        self.points.sender.at = self.written;
+        self.put(RecordType::SENDER, sender.as_bytes());
+        if self.has_milters() {
+            self.put_padding(RecordType::POINTER, sender.len());
+        }
+        self.points.sender.target = self.written;
+    }
+
+    /// Room for a pointer over a record with so much data.
+    pub fn put_padding(&mut self, kind: RecordType, length: usize) {
+        if self.writes() {
+            let before = self.output.len();
+            edit::write_padding(&mut self.output, kind, length);
+            self.count(before);
+        }
+    }
+
+    /// A pointer that leads nowhere yet.
+    fn put_pointer(&mut self) -> Point {
+        let at = self.written;
+        if self.writes() {
+            let before = self.output.len();
+            edit::write_dummy(&mut self.output);
+            self.count(before);
+        }
+        Point { at, target: self.written }
+    }
+
+    /// The place for more recipients: once, behind those of the envelope or else at the end.
+    pub fn recipient_point(&mut self) {
+        if self.has_milters() && self.points.recipients == Point::default() {
+            self.points.recipients = self.put_pointer();
+        }
+    }
+
+    /// The place for more header fields, behind the last one.
+    pub fn header_point(&mut self) {
+        if self.has_milters() {
+            self.points.header = self.put_pointer();
+        }
+    }
+
+    /// Records of the milter stage go to the end of the file, which is here now.
+    pub fn continue_at(&mut self, end: u64) {
+        self.written = end;
+    }
+
+    pub const fn length(&self) -> u64 {
+        self.written
     }
 
     /// Appends a piece of content; what is too long is cut.
@@ -256,10 +338,15 @@ impl Message {
 
     /// ` from <origin>; from=<…> to=<…> proto=… helo=<…>`: the end of a line about a check.
     pub fn circumstances(&self) -> String {
+        let origin = if self.envelope.origin.is_empty() { "local" } else { &self.envelope.origin };
+        format!("from {origin};{}", self.whose())
+    }
+
+    /// ` from=<…> to=<…> proto=… helo=<…>`
+    pub fn whose(&self) -> String {
         use std::fmt::Write as _;
         let envelope = &self.envelope;
-        let origin = if envelope.origin.is_empty() { "local" } else { &envelope.origin };
-        let mut text = format!("from {origin};");
+        let mut text = String::new();
         let external =
             |address: &String| if address.is_empty() { String::new() } else { quote_822(address) };
         if let Some(sender) = &envelope.sender {

@@ -11,6 +11,8 @@ mod content;
 mod envelope;
 mod header;
 mod message;
+mod milter_edits;
+mod milters;
 mod mime;
 mod recipients;
 mod settings;

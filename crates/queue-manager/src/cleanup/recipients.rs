@@ -37,6 +37,7 @@ impl Message {
             notify: pending.notify,
         };
         self.envelope.last_recipient = Some(recipient.address.clone());
+        self.tell_recipient(&recipient.address).await;
         self.size.qmgr_flags |= i64::from(recipient.notify) << 1;
         let address = recipient.address.clone();
         self.expand(recipient).await;
@@ -51,12 +52,17 @@ impl Message {
 
     /// A recipient of our own, who hears nothing of the delivery.
     pub(super) async fn copy_to(&mut self, address: &str) {
-        let recipient =
+        self.add_recipient(address, Notify::NEVER.bits(), String::new()).await;
+    }
+
+    /// A recipient that the client did not name.
+    pub(super) async fn add_recipient(&mut self, address: &str, notify: u32, dsn_original: String) {
+        let address =
             self.mapped(Role::Recipient, "envelope_recipient", self.rewritten(address)).await;
-        let notify = Notify::NEVER.bits();
-        let original = recipient.clone();
-        let copy = Recipient { original, address: recipient, notify, ..Recipient::default() };
-        self.expand(copy).await;
+        let original = address.clone();
+        let recipient =
+            Recipient { original, address, notify, dsn_original, ..Recipient::default() };
+        self.expand(recipient).await;
     }
 
     /// Virtual aliases. Other addresses for one: the sender who asked for success hears that the

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use config::Problems;
 use config::postfix::{self, View};
+use neighbours::milter;
+use protocol::postfix::milter::MacroLists;
 use routing::{Maps, TableName};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,17 @@ pub struct Settings {
     pub reject_characters: Vec<u8>,
     pub strip_characters: Vec<u8>,
     pub ipc_timeout: Duration,
+    pub milters: OwnMilters,
+}
+
+/// `non_smtpd_milters`, and what every filter is told.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OwnMilters {
+    pub filters: milter::Settings,
+    /// `milter_macro_daemon_name`
+    pub daemon_name: String,
+    /// `milter_macro_v`
+    pub version: String,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -148,6 +161,7 @@ pub fn read(asked: &Asked<'_>, problems: &mut Problems) -> serde_json::Value {
         reject_characters: unescape(&view.get(postfix::MESSAGE_REJECT_CHARACTERS, problems)),
         strip_characters: unescape(&view.get(postfix::MESSAGE_STRIP_CHARACTERS, problems)),
         ipc_timeout: view.get(postfix::IPC_TIMEOUT, problems),
+        milters: milters(view, problems),
     };
     problems.extend(none);
     serde_json::to_value(settings).unwrap_or_default()
@@ -185,6 +199,39 @@ fn limits(view: &View<'_>, problems: &mut Problems) -> Limits {
         mime_nesting: number(view.get(postfix::MIME_NESTING_LIMIT, problems)),
         mime_boundary: number(view.get(postfix::MIME_BOUNDARY_LENGTH_LIMIT, problems)),
         addresses: number(view.get(postfix::HEADER_ADDRESS_TOKEN_LIMIT, problems)),
+    }
+}
+
+fn milters(view: &View<'_>, problems: &mut Problems) -> OwnMilters {
+    let texts = milter::Texts {
+        connect_timeout: view.get(postfix::MILTER_CONNECT_TIMEOUT, problems),
+        command_timeout: view.get(postfix::MILTER_COMMAND_TIMEOUT, problems),
+        content_timeout: view.get(postfix::MILTER_CONTENT_TIMEOUT, problems),
+        protocol: view.get(postfix::MILTER_PROTOCOL, problems),
+        default_action: view.get(postfix::MILTER_DEFAULT_ACTION, problems),
+        macros: MacroLists {
+            connect: view.get(postfix::MILTER_CONNECT_MACROS, problems),
+            helo: view.get(postfix::MILTER_HELO_MACROS, problems),
+            mail: view.get(postfix::MILTER_MAIL_MACROS, problems),
+            rcpt: view.get(postfix::MILTER_RCPT_MACROS, problems),
+            data: view.get(postfix::MILTER_DATA_MACROS, problems),
+            end_of_header: view.get(postfix::MILTER_END_OF_HEADER_MACROS, problems),
+            end_of_data: view.get(postfix::MILTER_END_OF_DATA_MACROS, problems),
+            unknown: view.get(postfix::MILTER_UNKNOWN_COMMAND_MACROS, problems),
+        },
+        macro_defaults: view.get(postfix::MILTER_MACRO_DEFAULTS, problems),
+    };
+    let filters = texts.settings(&view.get(postfix::NON_SMTPD_MILTERS, problems));
+    let filters = filters.unwrap_or_else(|problem| {
+        problems
+            .error(view.place(postfix::NON_SMTPD_MILTERS), format!("non_smtpd_milters: {problem}"))
+            .instead("non_smtpd_milters = inet:localhost:8891");
+        milter::Settings::default()
+    });
+    OwnMilters {
+        filters,
+        daemon_name: view.get(postfix::MILTER_MACRO_DAEMON_NAME, problems),
+        version: view.get(postfix::MILTER_MACRO_V, problems),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use neighbours::cleanup::{CleanupError, Submission};
+use protocol::postfix::cleanup::CleanupFlags;
 use protocol::postfix::flush::FlushStatus;
 use protocol::postfix::rewrite::flags;
 use protocol::smtp::{Mail, Recipient, Reply};
@@ -28,12 +29,23 @@ impl Conversation {
     }
 
     pub(super) async fn check_helo(&mut self, name: &str, esmtp: bool) -> Result<bool, End> {
-        let verdict = self.check_as_helo(name).await;
-        if verdict != Verdict::Pass {
-            return self.refused(verdict).await;
+        if !self.service().policy.delay_reject {
+            let verdict = self.check_as_helo(name).await;
+            if verdict != Verdict::Pass {
+                return self.refused(verdict).await;
+            }
         }
+        let refusal = self.tell_helo(name).await;
+        if let Some(reply) = refusal.as_ref().filter(|reply| reply.code() == 421) {
+            self.reply(reply.clone()).await?;
+            return Ok(true);
+        }
+        self.forget_helo();
         self.reset();
-        let reply = self.session.greeted(name, esmtp);
+        let mut reply = self.session.greeted(name, esmtp);
+        if esmtp && refusal.is_some_and(|refusal| refusal.code() >= 500) {
+            reply = self.session.greeted_in_vain();
+        }
         let lines = self.session.take_log();
         self.log_all(lines);
         self.reply(reply).await?;
@@ -114,6 +126,9 @@ impl Conversation {
         if let Some(reply) = self.session.needs_smtputf8(&mail.address, mail.smtputf8) {
             return Err(Refusal::Verdict(Verdict::Refuse(reply)));
         }
+        if let Some(reply) = self.tell_mail().await {
+            return Err(Refusal::Verdict(Verdict::Refuse(reply)));
+        }
         match free_space(&self.service().queue) {
             Some(free) => {
                 let reply = self.rejected("452 4.3.1 Insufficient system storage");
@@ -165,8 +180,15 @@ impl Conversation {
         }
         let verdict =
             self.check(Question::Recipient { address: &recipient.address, smtputf8 }).await;
+        if let Verdict::Refuse(reply) = &verdict {
+            self.tell_rcpt(&recipient.address, Some(reply)).await;
+        }
         if verdict != Verdict::Pass {
             return self.refused(verdict).await;
+        }
+        if let Some(reply) = self.tell_rcpt(&recipient.address, None).await {
+            self.reply(reply).await?;
+            return Ok(true);
         }
         if self.incoming.submission.is_none() && self.open_queue().await.is_err() {
             return self.no_cleanup().await;
@@ -199,9 +221,16 @@ impl Conversation {
     async fn open_queue(&mut self) -> Result<(), CleanupError> {
         let queue = self.service().queue.clone();
         let smtputf8 = self.session.transaction().is_some_and(|one| one.mail.smtputf8);
-        let flags = submit::flags(&queue, smtputf8);
+        let mut flags = submit::flags(&queue, smtputf8);
+        if self.milters.is_some() {
+            flags = flags.with(CleanupFlags::MILTER);
+        }
+        let announce = self.milters.is_some() && !self.transcript.wishes.discard;
         let opened = async {
             let mut submission = Submission::open(&queue.cleanup, flags, queue.ipc_timeout).await?;
+            if announce {
+                submission.announce_milters().await?;
+            }
             submit::envelope(&mut submission, &self.session, self.incoming.arrival).await?;
             Ok(submission)
         };

@@ -56,11 +56,16 @@ impl Conversation {
                 return Ok(Some(true));
             }
         }
+        if let Some(reply) = self.tell_data().await {
+            self.reply(reply).await?;
+            return Ok(Some(true));
+        }
         self.begin_content().await;
         Ok(None)
     }
 
     async fn begin_content(&mut self) {
+        self.hand_over_milters().await;
         let service = &self.context.service;
         let (wishes, arrival) = (&self.transcript.wishes, self.incoming.arrival);
         let Some(submission) = &mut self.incoming.submission else { return };
@@ -74,7 +79,7 @@ impl Conversation {
         }
     }
 
-    fn broken(&mut self, error: &CleanupError) {
+    pub(super) fn broken(&mut self, error: &CleanupError) {
         if self.incoming.fault.is_none() {
             self.log(&format!("warning: {}: {error}", self.queue_id()));
             self.incoming.fault = Some(Fault::Write);
@@ -122,6 +127,9 @@ impl Conversation {
                 Verdict::Pass => {}
                 Verdict::HangUp => return Err(End::Closed),
                 Verdict::Refuse(reply) => return self.skip_chunk(size, last, reply.into()).await,
+            }
+            if let Some(reply) = self.tell_data().await {
+                return self.skip_chunk(size, last, reply.into()).await;
             }
         }
         let limit = self.service().queue.size_limit;

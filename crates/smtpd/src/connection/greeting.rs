@@ -33,6 +33,10 @@ impl Conversation {
                 }
             }
         }
+        if let Some(reply) = self.tell_connect().await {
+            self.errors += u32::from(reply.code() != 421);
+            return self.reply(reply).await;
+        }
         let banner = self.service().banner.clone();
         self.say(220, banner).await?;
         Ok(())
@@ -125,6 +129,7 @@ impl Conversation {
                 return Ok(true);
             }
         };
+        self.quit_milters().await;
         let client = change.client.unwrap_or_else(|| self.session.client.clone());
         self.session.became(client, change.helo, change.protocol.unwrap_or(Protocol::Smtp));
         self.reset();
@@ -133,6 +138,7 @@ impl Conversation {
             user: crate::text::printable(&user, '?'),
         });
         self.place = Where::Command(protocol::smtp::Verb::XClient);
+        self.choose_milters().await;
         self.greet(false).await?;
         Ok(false)
     }

@@ -5,6 +5,7 @@ mod commands;
 mod content;
 mod greeting;
 mod login;
+mod milters;
 mod reply;
 mod secure;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use daemon::{LineEnd, Wire, WireError};
 use neighbours::cleanup::Submission;
+use neighbours::milter::Chain;
 use protocol::smtp::{Chunk, Request, Verb};
 
 use crate::anvil::Counted;
@@ -106,6 +108,15 @@ pub(crate) struct Conversation {
     since_write: Instant,
     /// Transactions so far.
     transactions: u32,
+    /// Filters of this client.
+    milters: Option<Chain>,
+    /// They have heard of a transaction.
+    needs_abort: bool,
+    /// The words of this MAIL or RCPT, as filters see them.
+    milter_words: Vec<String>,
+    /// The recipient that they are asked about, and our own refusal of it.
+    current_recipient: Option<String>,
+    milter_refusal: Option<String>,
 }
 
 /// Serves one client from its connection to its end.
@@ -133,6 +144,11 @@ pub(crate) async fn serve(context: Arc<Context>, wire: Wire, client: Client, str
         stressed,
         since_write: Instant::now(),
         transactions: 0,
+        milters: None,
+        needs_abort: false,
+        milter_words: Vec::new(),
+        current_recipient: None,
+        milter_refusal: None,
     };
     let limits = conversation.limits();
     conversation.wire.set_timeout(limits.timeout);
@@ -186,6 +202,7 @@ impl Conversation {
         if self.service().tls.wrapper {
             self.wrapped_tls().await?;
         }
+        self.choose_milters().await;
         self.greet(true).await?;
         loop {
             let limits = self.limits();
@@ -280,6 +297,13 @@ impl Conversation {
             self.errors += 1;
             return Ok(());
         }
+        if verb == Verb::Unknown
+            && let Some(reply) = self.tell_unknown(&request.word).await
+        {
+            self.reply(reply).await?;
+            self.errors += 1;
+            return Ok(());
+        }
         if self.session.offers.tls_required && !self.session.tls && needs_tls(verb) {
             self.say(530, "5.7.0 Must issue a STARTTLS command first").await?;
             self.errors += 1;
@@ -294,7 +318,11 @@ impl Conversation {
                 self.look_for_pipelining(verb.name()).await?;
             }
         }
+        self.keep_words(verb, line);
         let action = self.session.request(request);
+        if verb == Verb::Rset && action.is_positive() {
+            self.reset();
+        }
         self.log_bad_chunk(&action, line);
         let lines = self.session.take_log();
         self.log_all(lines);
@@ -330,6 +358,10 @@ impl Conversation {
     }
 
     async fn carry_out(&mut self, action: Action) -> Result<bool, End> {
+        let asks = !matches!(action, Action::Answer(_) | Action::Close(_));
+        if asks && self.is_at_their_mercy() && self.standing_refusal().await? {
+            return Ok(true);
+        }
         match action {
             Action::Answer(answer) => self.answer(answer).await,
             Action::Close(answer) => {
@@ -423,6 +455,7 @@ impl Conversation {
         self.session.reset();
         self.incoming = Incoming::default();
         self.transcript.end_transaction();
+        self.end_milter_transaction();
     }
 
     async fn finish(mut self, end: End) {
@@ -457,6 +490,7 @@ impl Conversation {
         }
         self.log(&format!("disconnect from {}{}", self.client(), self.statistics()));
         self.incoming = Incoming::default();
+        self.quit_milters().await;
         self.wire.close().await;
     }
 

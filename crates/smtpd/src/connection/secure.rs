@@ -36,6 +36,7 @@ impl Conversation {
             ));
         }
         self.handshake().await?;
+        self.forget_helo();
         self.reset();
         self.session.tls_started();
         self.offer_auth().await?;

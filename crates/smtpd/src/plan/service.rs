@@ -8,13 +8,17 @@ use config::register::Setting;
 use config::text::Word;
 use config::{Problems, files::Disk};
 use daemon::tls;
+use neighbours::milter;
+use protocol::postfix::milter::MacroLists;
 use routing::Maps;
 
 use super::policy;
 use crate::keywords::Discarded;
 use crate::policy::AddressList;
 use crate::session::Dialogue;
-use crate::settings::{BareNewline, Limits, Queue, Rates, Received, Sasl, Service, Tls, TlsLevel};
+use crate::settings::{
+    BareNewline, Limits, Milters, Queue, Rates, Received, Sasl, Service, Tls, TlsLevel,
+};
 
 pub(super) fn read(
     host: &Host,
@@ -46,6 +50,7 @@ pub(super) fn read(
         tls: tls_settings(view, identities, problems),
         sasl: sasl(host, line, view, problems),
         queue: queue(host, line, view, problems),
+        milters: milters(view, problems),
         received: Received {
             mail_name: view.get(postfix::MAIL_NAME, problems),
             tls: view.get(postfix::SMTPD_TLS_RECEIVED_HEADER, problems),
@@ -208,6 +213,43 @@ fn queue(host: &Host, line: &Line, view: &View<'_>, problems: &mut Problems) -> 
         size_limit: view.get(postfix::MESSAGE_SIZE_LIMIT, problems),
         min_free: view.get(postfix::QUEUE_MINFREE, problems),
         directory,
+    }
+}
+
+fn milters(view: &View<'_>, problems: &mut Problems) -> Milters {
+    let texts = milter::Texts {
+        connect_timeout: view.get(postfix::MILTER_CONNECT_TIMEOUT, problems),
+        command_timeout: view.get(postfix::MILTER_COMMAND_TIMEOUT, problems),
+        content_timeout: view.get(postfix::MILTER_CONTENT_TIMEOUT, problems),
+        protocol: view.get(postfix::MILTER_PROTOCOL, problems),
+        default_action: view.get(postfix::MILTER_DEFAULT_ACTION, problems),
+        macros: MacroLists {
+            connect: view.get(postfix::MILTER_CONNECT_MACROS, problems),
+            helo: view.get(postfix::MILTER_HELO_MACROS, problems),
+            mail: view.get(postfix::MILTER_MAIL_MACROS, problems),
+            rcpt: view.get(postfix::MILTER_RCPT_MACROS, problems),
+            data: view.get(postfix::MILTER_DATA_MACROS, problems),
+            end_of_header: view.get(postfix::MILTER_END_OF_HEADER_MACROS, problems),
+            end_of_data: view.get(postfix::MILTER_END_OF_DATA_MACROS, problems),
+            unknown: view.get(postfix::MILTER_UNKNOWN_COMMAND_MACROS, problems),
+        },
+        macro_defaults: view.get(postfix::MILTER_MACRO_DEFAULTS, problems),
+    };
+    let filters = texts.settings(&view.get(postfix::SMTPD_MILTERS, problems));
+    let filters = filters.unwrap_or_else(|problem| {
+        problems
+            .error(view.place(postfix::SMTPD_MILTERS), format!("smtpd_milters: {problem}"))
+            .instead("smtpd_milters = inet:localhost:8891");
+        milter::Settings::default()
+    });
+    let overrides = view.get(postfix::RECEIVE_OVERRIDE_OPTIONS, problems);
+    Milters {
+        filters,
+        maps: Maps::of(&view.get(postfix::SMTPD_MILTER_MAPS, problems)),
+        texts,
+        off: overrides.iter().any(|word| word.text == "no_milters"),
+        daemon_name: view.get(postfix::MILTER_MACRO_DAEMON_NAME, problems),
+        version: view.get(postfix::MILTER_MACRO_V, problems),
     }
 }
 
