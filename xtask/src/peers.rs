@@ -31,6 +31,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("systemd", "/usr/bin/systemd-analyze"),
     ("util-linux", "/usr/bin/unshare"),
     ("opendkim", "/usr/sbin/opendkim"),
+    ("fail2ban", "/usr/bin/fail2ban-regex"),
+    ("pflogsumm", "/usr/sbin/pflogsumm"),
 ];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";

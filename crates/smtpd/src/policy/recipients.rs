@@ -60,6 +60,17 @@ impl<W: World> Evaluation<'_, W> {
                     format!("<{}>: {} rejected: Multi-recipient bounce", about.name, about.class);
                 Ok(self.reject(self.settings.codes.multi_recipient_bounce, "5.5.3", &text))
             }
+            (
+                R::RejectAuthenticatedSenderLoginMismatch
+                | R::RejectKnownSenderLoginMismatch
+                | R::RejectUnauthenticatedSenderLoginMismatch,
+                _,
+                _,
+            ) if !self.settings.sasl_enabled => {
+                let word = restriction.name();
+                self.warn(&format!("restriction `{word}' ignored: no SASL support"));
+                Ok(Outcome::Dunno)
+            }
             (R::RejectAuthenticatedSenderLoginMismatch, Some(sender), _) => {
                 self.login_owns(sender, false).await
             }
@@ -269,11 +280,7 @@ impl<W: World> Evaluation<'_, W> {
         Ok(self.reject(553, "5.7.1", &format!("<{sender}>: {SENDER} rejected: not logged in")))
     }
 
-    fn has_login_maps(&mut self) -> bool {
-        if !self.settings.sasl_enabled {
-            self.warn("restriction `reject_sender_login_mismatch' ignored: no SASL support");
-            return false;
-        }
+    fn has_login_maps(&self) -> bool {
         !self.settings.tables.sender_login.is_empty()
     }
 }

@@ -263,7 +263,7 @@ impl<R: Resolver> Session<'_, R> {
             self.log(&format!("{word}LIST VETO {}", self.shown));
         }
         let (screened, stressed) = self.screen.screened();
-        if settings.queue_limit > 0 && screened > settings.queue_limit {
+        if settings.queue_limit > 0 && screened >= settings.queue_limit {
             self.log(&format!("reject: connect from {}: all screening ports busy", self.shown));
             self.progress.kept_out = true;
             return Ok(End::Say("421 4.3.2 All screening ports are busy".to_owned()));

@@ -7,6 +7,7 @@
 mod case;
 mod peers;
 mod policy_server;
+mod readers;
 mod transcript;
 
 use harness::skip;
@@ -14,17 +15,39 @@ use harness::skip;
 use case::Case;
 use peers::Peers;
 
+/// The files of `cases`.
+const TOPICS: &[&str] = &[
+    "access",
+    "auth",
+    "content",
+    "dialogue",
+    "dns",
+    "envelope",
+    "limits",
+    "policy",
+    "restrictions",
+    "screen",
+    "tls",
+];
+
+fn file(name: &str) -> String {
+    let path = format!("{}/src/compliance/smtpd/cases/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn cases(topic: &str) -> Vec<Case> {
+    Case::read_all(&file(&format!("{topic}.txt")))
+}
+
 fn run(topic: &str) {
     if !skip::can_run(true, &["postfix", "dovecot"]) {
         return;
     }
-    let directory = format!("{}/src/compliance/smtpd/cases", env!("CARGO_MANIFEST_DIR"));
-    let read = |name: &str| std::fs::read_to_string(format!("{directory}/{name}")).unwrap();
-    let mut cases = Case::read_all(&read(&format!("{topic}.txt")));
+    let mut cases = cases(topic);
     if let Ok(only) = std::env::var("THEORIS_CASE") {
         cases.retain(|case| case.name.contains(&only));
     }
-    let zone = matches!(topic, "dns" | "screen").then(|| read("dns.zone"));
+    let zone = matches!(topic, "dns" | "screen").then(|| file("dns.zone"));
     let peers = Peers::start(&cases, zone.as_deref());
     let mut failures = Vec::new();
     for (number, case) in cases.iter().enumerate() {
@@ -93,4 +116,46 @@ fn tls() {
 #[test]
 fn screening() {
     run("screen");
+}
+
+/// Every setting of smtpd and postscreen that is obeyed has another value than its default in some case, or a test
+/// elsewhere.
+#[test]
+fn every_setting_has_a_case() {
+    /// Set for every case by the rig.
+    const EVERYWHERE: &[&str] = &["smtpd_sasl_path", "smtpd_service_name"];
+    let set: std::collections::BTreeSet<String> = TOPICS
+        .iter()
+        .flat_map(|topic| cases(topic))
+        .flat_map(|case| case.settings.into_iter().map(|(name, _)| name))
+        .collect();
+    let register = format!("{}/../crates/config/register/postfix.tsv", env!("CARGO_MANIFEST_DIR"));
+    let register = std::fs::read_to_string(register).unwrap();
+    let without: Vec<&str> = register
+        .lines()
+        .skip(1)
+        .map(|row| row.split('\t').collect::<Vec<_>>())
+        .filter(|row| row[5].split(' ').any(|reader| matches!(reader, "smtpd" | "postscreen")))
+        .filter(|row| matches!(row[6], "supported" | "differs"))
+        .filter(|row| row[9].is_empty() || row[9].starts_with("compliance::smtpd::"))
+        .map(|row| row[0])
+        .filter(|name| !set.contains(*name) && !EVERYWHERE.contains(name))
+        .collect();
+    assert!(without.is_empty(), "no case sets {without:?}");
+}
+
+/// A server that says yes to everything is found out in each case: by a reply, by a message that is not in the queue,
+/// or, since all log lines are compared, by its silence in the log.
+#[test]
+fn no_case_is_content_with_a_server_that_always_agrees() {
+    let port = readers::agreeing_server();
+    let mut number = 0;
+    for topic in TOPICS {
+        for case in cases(topic) {
+            number += 1;
+            let found_out = !case.any_log || !peers::is_content_with(&case, port);
+            assert!(found_out, "{topic}: {}", case.name);
+        }
+    }
+    assert!(number >= 150, "{number} cases");
 }

@@ -30,6 +30,9 @@ smtpd_error_sleep_time = 0
 smtpd_client_connection_count_limit = 0
 ";
 
+/// How long a reply may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Logins fail at once, so that a test does not wait for Dovecot's patience with guessers.
 const DOVECOT: &str = "\
 auth_failure_delay = 0
@@ -100,6 +103,7 @@ impl Peers {
                 .add_services("dnsblog unix - - n - 0 dnsblog\ntlsproxy unix - - n - 0 tlsproxy\n");
             postfix.add_services("verify2 unix - - n - 1 verify\n  -o address_verify_map=\n");
         }
+        scratch.write("reply", "bl.test hidden.test\n");
         let policy = PolicyServer::start();
         let logins = |case: &Case| {
             case.settings
@@ -131,6 +135,13 @@ impl Peers {
         Self { _dovecot: dovecot, _dns: dns, policy, scratch, postfix, ours, ports }
     }
 
+    /// Lines of both logs about a case, as they were written: Postfix's and ours.
+    pub fn logs(&self, number: usize, case: &Case) -> [Vec<String>; 2] {
+        let (theirs, ours) = self.ports[number];
+        [(theirs, &self.postfix.log), (ours, &self.ours.log)]
+            .map(|(port, log)| self.play(case, port, log, number).expect(&case.name).raw)
+    }
+
     /// How the two differ in a case, if they do.
     pub fn compare(&self, number: usize, case: &Case) -> Option<String> {
         let (theirs, ours) = self.ports[number];
@@ -152,35 +163,11 @@ impl Peers {
     }
 
     fn play(&self, case: &Case, port: u16, log: &Log, number: usize) -> Result<Transcript, String> {
-        let mut transcript = Transcript::default();
-        let connect = || match &case.tls {
-            None => Client::plain(case.from, port),
+        let Conversation { replies, ids, connections } = converse(case, || match &case.tls {
+            None => Client::plain(case.from, port, PATIENCE),
             Some(words) => Client::tls(port, &self.placed(words)),
-        };
-        let (mut client, mut connections) = (connect()?, 1);
-        let mut ids = Vec::new();
-        for step in &case.steps {
-            match step {
-                Step::Send(bytes) => client.send(bytes),
-                Step::Again => {
-                    drop(client);
-                    (client, connections) = (connect()?, connections + 1);
-                }
-                Step::Expect(wanted) => {
-                    let reply = reply(&mut client.input)?;
-                    if !reply.starts_with(wanted) {
-                        return Err(format!("wanted {wanted:?}, got {reply:?}"));
-                    }
-                    let id = reply.rsplit(' ').next().filter(|word| is_queue_id(word));
-                    ids.extend(id.map(str::to_owned));
-                    transcript.replies.push(normal(&reply));
-                }
-            }
-        }
-        drop(client);
-        if ids.len() != case.queued + case.gone {
-            return Err(format!("wanted {} queued, got {}", case.queued, ids.len()));
-        }
+        })?;
+        let mut transcript = Transcript { replies, ..Transcript::default() };
         let ident = format!("postfix/case{number}/{}", if case.screened { "" } else { "smtpd[" });
         log.wait_until(&format!("the end of case {}", case.name), |lines| {
             let end = |line: &&harness::log::Line| {
@@ -195,9 +182,14 @@ impl Peers {
                 if text.starts_with("dnsblog[") || text.contains(" full cleanup: ") {
                     continue; // Postfix's dnsblog has another name; we keep no database
                 }
+                let program = if case.screened { "" } else { "smtpd[" };
+                transcript.raw.push(format!("{program}{text}"));
                 let text = text.split_once("]: ").map_or(text, |(_, text)| text);
                 transcript.log.push(normal(text));
             }
+        }
+        if case.any_order {
+            transcript.log.sort();
         }
         transcript.policy = self.policy.take();
         for id in ids.into_iter().take(case.queued) {
@@ -206,6 +198,55 @@ impl Peers {
         }
         Ok(transcript)
     }
+}
+
+/// What was said, and how often.
+pub struct Conversation {
+    replies: Vec<String>,
+    /// Queue ids at the end of replies.
+    ids: Vec<String>,
+    connections: usize,
+}
+
+/// Whether a server that answers anything but what a case wants would be found out by its replies alone.
+pub fn is_content_with(case: &Case, port: u16) -> bool {
+    converse(case, || Client::plain(None, port, Duration::from_millis(300))).is_ok()
+}
+
+/// Plays the client's part of a case.
+fn converse(
+    case: &Case,
+    connect: impl Fn() -> Result<Client, String>,
+) -> Result<Conversation, String> {
+    let mut client = connect()?;
+    let (mut connections, mut kept) = (1, Vec::new());
+    let (mut replies, mut ids) = (Vec::new(), Vec::new());
+    for step in &case.steps {
+        match step {
+            Step::Send(bytes) => client.send(bytes),
+            Step::Again => {
+                drop(client);
+                (client, connections) = (connect()?, connections + 1);
+            }
+            Step::Beside => {
+                kept.push(client);
+                (client, connections) = (connect()?, connections + 1);
+            }
+            Step::Expect(wanted) => {
+                let reply = reply(&mut client.input)?;
+                if !reply.starts_with(wanted) {
+                    return Err(format!("wanted {wanted:?}, got {reply:?}"));
+                }
+                let id = reply.rsplit(' ').next().filter(|word| is_queue_id(word));
+                ids.extend(id.map(str::to_owned));
+                replies.push(normal(&reply));
+            }
+        }
+    }
+    if ids.len() != case.queued + case.gone {
+        return Err(format!("wanted {} queued, got {}", case.queued, ids.len()));
+    }
+    Ok(Conversation { replies, ids, connections })
 }
 
 impl Drop for Peers {
@@ -237,9 +278,13 @@ struct Client {
 }
 
 impl Client {
-    fn plain(from: Option<std::net::IpAddr>, port: u16) -> Result<Self, String> {
+    fn plain(
+        from: Option<std::net::IpAddr>,
+        port: u16,
+        patience: Duration,
+    ) -> Result<Self, String> {
         let stream = self::connect(from, port).map_err(|error| error.to_string())?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(patience)).unwrap();
         let input: Box<dyn Read> = Box::new(stream.try_clone().unwrap());
         let end = stream.try_clone().unwrap();
         let end = Box::new(move || drop(end.shutdown(Shutdown::Both)));
@@ -279,10 +324,12 @@ impl Drop for Client {
     }
 }
 
+/// `@NAME@` of a case as the path of a file.
 fn placed(scratch: &Scratch, text: &str) -> String {
     let mut text = text.to_owned();
     for (name, path) in [
         ("@ca@", "ca/ca.pem"),
+        ("@reply@", "reply"),
         ("@chain.pem@", "ca/chain/both.pem"),
         ("@ec-cert.pem@", "ca/ec/fullchain.pem"),
         ("@ec-key.pem@", "ca/ec/privkey.pem"),
@@ -305,7 +352,7 @@ fn service(scratch: &Scratch, port: u16, number: usize, case: &Case, policy: u16
     let cache = if case.settings.iter().any(kept) {
         String::new()
     } else {
-        let path = scratch.join(&format!("data/screen{number}-{port}"));
+        let path = scratch.join(format!("data/screen{number}-{port}"));
         format!("  -o postscreen_cache_map=btree:{}\n", path.display())
     };
     format!(

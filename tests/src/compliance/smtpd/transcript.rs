@@ -5,6 +5,8 @@
 pub struct Transcript {
     pub replies: Vec<String>,
     pub log: Vec<String>,
+    /// The same lines as they were written, from the program's name on.
+    pub raw: Vec<String>,
     /// Queue files as postcat shows them.
     pub queued: Vec<String>,
     /// What a policy server was told.
@@ -28,6 +30,8 @@ pub fn normal(text: &str) -> String {
         } else if let Some((address, _)) = word.split_once("]:").filter(|_| word.starts_with('[')) {
             // An address with its port.
             format!("{address}]:PORT{}", if word.ends_with(':') { ":" } else { "" })
+        } else if word.starts_with("127.0.0.1:") {
+            "127.0.0.1:PORT".to_owned() // a service
         } else if words.last().is_some_and(|last| last == "after") && word.parse::<f64>().is_ok() {
             "SECONDS".to_owned()
         } else {
