@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::connection;
 use crate::delegates::Delegates;
 use crate::hosts::Hosts;
-use crate::screen::Screen;
+use crate::screen::{Counted, Screen};
 use crate::settings::{Service, Settings};
 use crate::world::Shared;
 
@@ -167,7 +167,9 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
                 worker
                     .serve(listener, move |connection| {
                         let stressed = busy.busy_count() > stress_at;
-                        serve(Arc::clone(&context), screen.clone(), connection, stressed)
+                        let peer = connection.peer.address();
+                        let counted = screen.as_ref().zip(peer).map(|(one, peer)| one.count(peer));
+                        serve(Arc::clone(&context), counted, connection, stressed)
                     })
                     .await;
             }));
@@ -189,14 +191,14 @@ pub(crate) fn work(worker: &Worker) -> Result<(), WorkerError> {
 
 async fn serve(
     context: Arc<Context>,
-    screen: Option<Arc<Screen<dns::System>>>,
+    counted: Option<Counted<dns::System>>,
     connection: Connection,
     stressed: bool,
 ) {
     let (peer, local) = (connection.peer.address(), connection.stream.local());
     let mut wire = Wire::from(connection);
-    if let (Some(screen), Some(peer)) = (screen, peer)
-        && !screen.admits(&mut wire, peer, local).await
+    if let (Some(counted), Some(peer)) = (counted, peer)
+        && !Screen::admits(&counted, &mut wire, peer, local).await
     {
         return wire.close().await;
     }

@@ -52,16 +52,18 @@ struct Known {
 }
 
 /// A session that is counted until it is dropped.
-struct Counted<'a, R> {
-    screen: &'a Screen<R>,
+pub(crate) struct Counted<R> {
+    screen: Arc<Screen<R>>,
     client: IpAddr,
+    /// Sessions of this client, and of all clients, with this one.
     sessions: usize,
+    screened: usize,
     expiry: progress::Expiry,
 }
 
-impl<R> Drop for Counted<'_, R> {
+impl<R> Drop for Counted<R> {
     fn drop(&mut self) {
-        let screen = self.screen;
+        let screen = &self.screen;
         let mut clients = screen.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.screened = clients.screened.saturating_sub(1);
         let low = screen.settings.queue_limit * 7 / 10;
@@ -87,7 +89,7 @@ struct Session<'a, R> {
     /// `[address]:port`
     shown: String,
     progress: Progress,
-    counted: Counted<'a, R>,
+    counted: &'a Counted<R>,
 }
 
 /// How a session ends.
@@ -111,21 +113,20 @@ impl<R: Resolver> Screen<R> {
 
     /// May this client talk to the SMTP server? If not, it has been told.
     pub(crate) async fn admits(
-        &self,
+        counted: &Counted<R>,
         wire: &mut Wire,
         client: SocketAddr,
         local: Option<SocketAddr>,
     ) -> bool {
-        let address = client.ip().to_canonical();
+        let (screen, address) = (&*counted.screen, counted.client);
         let shown = format!("[{address}]:{}", client.port());
         let to = local.map_or_else(
             || "[unknown]:unknown".to_owned(),
             |local| format!("[{}]:{}", local.ip().to_canonical(), local.port()),
         );
-        log(&self.settings.ident, &format!("CONNECT from {shown} to {to}"));
-        let counted = self.count(address);
+        log(&screen.settings.ident, &format!("CONNECT from {shown} to {to}"));
         let progress = Progress::default();
-        let mut session = Session { screen: self, wire, client: address, shown, progress, counted };
+        let mut session = Session { screen, wire, client: address, shown, progress, counted };
         let end = match session.run(local.map(|local| local.ip().to_canonical())).await {
             Ok(end) => end,
             Err(_) => End::HangUp(AFTER, Instant::now()),
@@ -149,7 +150,9 @@ impl<R: Resolver> Screen<R> {
         seconds().saturating_sub(self.settings.retention.as_secs())
     }
 
-    fn count(&self, client: IpAddr) -> Counted<'_, R> {
+    /// Counts a client, at its acceptance: so the one that is too many is the last.
+    pub(crate) fn count(self: &Arc<Self>, client: SocketAddr) -> Counted<R> {
+        let client = client.ip().to_canonical();
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.screened += 1;
         let high = self.settings.queue_limit * 9 / 10;
@@ -161,12 +164,12 @@ impl<R: Resolver> Screen<R> {
         let known = clients.known.entry(client).or_default();
         known.sessions += 1;
         let (sessions, expiry) = (known.sessions, known.expiry);
-        Counted { screen: self, client, sessions, expiry }
+        let screened = clients.screened;
+        Counted { screen: Arc::clone(self), client, sessions, screened, expiry }
     }
 
-    fn screened(&self) -> (usize, bool) {
-        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        (clients.screened, clients.stressed)
+    fn is_stressed(&self) -> bool {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).stressed
     }
 
     /// `postscreen_access_list`; a table that fails says nothing.
@@ -262,8 +265,8 @@ impl<R: Resolver> Session<'_, R> {
             let word = if settings.respectful { "ALLOW" } else { "WHITE" };
             self.log(&format!("{word}LIST VETO {}", self.shown));
         }
-        let (screened, stressed) = self.screen.screened();
-        if settings.queue_limit > 0 && screened >= settings.queue_limit {
+        let stressed = self.screen.is_stressed();
+        if settings.queue_limit > 0 && self.counted.screened >= settings.queue_limit {
             self.log(&format!("reject: connect from {}: all screening ports busy", self.shown));
             self.progress.kept_out = true;
             return Ok(End::Say("421 4.3.2 All screening ports are busy".to_owned()));
