@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use mail_types::{QueueId, Timestamp, quote_822};
-use neighbours::attributes::{AttrIoError, AttrStream};
-use protocol::postfix::cleanup::{CleanupFlags, Greeting, Outcome};
-use protocol::postfix::record::{RecordType, write, write_attribute};
+use neighbours::cleanup::{CleanupError, Submission};
+use protocol::postfix::cleanup::CleanupFlags;
+use protocol::postfix::record::RecordType;
 use protocol::postfix::{MsgStats, Recipient};
 use queue::{Content, LineEnd};
 
@@ -13,8 +13,6 @@ use crate::agent::Service;
 use crate::agent::job::Job;
 
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// Records are sent in pieces of about this size.
-const PIECE: usize = 64 * 1024;
 
 /// A message to be sent on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub struct Forward {
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
     #[error(transparent)]
-    Connection(#[from] AttrIoError),
+    Connection(#[from] CleanupError),
     #[error("cleanup: {0}")]
     Refused(String),
     #[error("read queue file: {0}")]
@@ -45,29 +43,24 @@ impl Service {
         forward: &Forward,
     ) -> Result<QueueId, ForwardError> {
         let path = self.settings.queue.root.join("public").join(&self.settings.cleanup);
-        let mut stream = AttrStream::connect(&path, PATIENCE).await?;
-        let greeting = Greeting::decode(&stream.list().await?).map_err(AttrIoError::from)?;
-        let mut out = CleanupFlags::INTERNAL.encode();
-        envelope(&mut out, job, forward);
-        self.header(&mut out, &greeting.queue_id, delivered_to);
+        let mut mail = Submission::open(&path, CleanupFlags::INTERNAL, PATIENCE).await?;
+        envelope(&mut mail, job, forward).await?;
+        let queue_id = mail.queue_id().clone();
+        for line in self.header(&queue_id, delivered_to) {
+            mail.record(RecordType::LINE, line.as_bytes()).await?;
+        }
         let mut content = Content::at(job.readable(), job.data_offset())?;
         while let Some((piece, end)) = content.next_piece()? {
             let kind = match end {
                 LineEnd::Newline => RecordType::LINE,
                 LineEnd::Continued => RecordType::CONTINUED,
             };
-            write(&mut out, kind, &piece);
-            if out.len() >= PIECE {
-                stream.send(&out).await?;
-                out.clear();
-            }
+            mail.record(kind, &piece).await?;
         }
-        write(&mut out, RecordType::EXTRACTED, b"");
-        write(&mut out, RecordType::END, b"");
-        stream.send(&out).await?;
-        let outcome = Outcome::decode(&stream.list().await?).map_err(AttrIoError::from)?;
+        mail.record(RecordType::EXTRACTED, b"").await?;
+        let outcome = mail.finish().await?;
         if outcome.status.is_ok() {
-            return Ok(greeting.queue_id);
+            return Ok(queue_id);
         }
         let text = outcome.status.fault().map_or("", |fault| fault.text).to_owned();
         let text = if outcome.reason.is_empty() { text } else { outcome.reason };
@@ -75,22 +68,21 @@ impl Service {
     }
 
     /// The header lines of the hop that we are.
-    fn header(&self, out: &mut Vec<u8>, queue_id: &QueueId, delivered_to: &str) {
+    fn header(&self, queue_id: &QueueId, delivered_to: &str) -> [String; 3] {
         let date = message::date::format(Timestamp::from(SystemTime::now()).seconds);
-        for line in [
+        [
             format!("Received: by {} ({})", self.settings.myhostname, self.settings.mail_name),
             format!("\tid {queue_id}; {date}"),
             format!("Delivered-To: {}", quote_822(delivered_to)),
-        ] {
-            write(out, RecordType::LINE, line.as_bytes());
-        }
+        ]
     }
 }
 
-fn envelope(out: &mut Vec<u8>, job: &Job, forward: &Forward) {
+async fn envelope(mail: &mut Submission, job: &Job, forward: &Forward) -> Result<(), CleanupError> {
     let request = &job.request;
     let MsgStats { incoming_arrival: at, .. } = request.stats;
-    write(out, RecordType::TIME, format!("{} {}", at.seconds, at.micros).as_bytes());
+    let time = format!("{} {}", at.seconds, at.micros);
+    mail.record(RecordType::TIME, time.as_bytes()).await?;
     let client = &request.client;
     for (name, value) in [
         ("log_ident", &client.log_ident),
@@ -106,24 +98,24 @@ fn envelope(out: &mut Vec<u8>, job: &Job, forward: &Forward) {
         ("envelope_id", &request.envelope_id),
     ] {
         if !value.is_empty() {
-            write_attribute(out, name, value);
+            mail.attribute(name, value).await?;
         }
     }
     if request.ret != 0 {
-        write_attribute(out, "ret_flags", request.ret.to_string());
+        mail.attribute("ret_flags", request.ret.to_string()).await?;
     }
-    write(out, RecordType::SENDER, forward.sender.as_bytes());
+    mail.record(RecordType::SENDER, forward.sender.as_bytes()).await?;
     for recipient in &forward.recipients {
         if recipient.notify != 0 {
-            write_attribute(out, "notify_flags", recipient.notify.to_string());
+            mail.attribute("notify_flags", recipient.notify.to_string()).await?;
         }
         if !recipient.dsn_original.is_empty() {
-            write_attribute(out, "dsn_orig_rcpt", &recipient.dsn_original);
+            mail.attribute("dsn_orig_rcpt", &recipient.dsn_original).await?;
         }
         if !recipient.original.is_empty() {
-            write(out, RecordType::ORIGINAL_RECIPIENT, recipient.original.as_bytes());
+            mail.record(RecordType::ORIGINAL_RECIPIENT, recipient.original.as_bytes()).await?;
         }
-        write(out, RecordType::RECIPIENT, recipient.address.as_bytes());
+        mail.record(RecordType::RECIPIENT, recipient.address.as_bytes()).await?;
     }
-    write(out, RecordType::MESSAGE, b"");
+    mail.record(RecordType::MESSAGE, b"").await
 }
