@@ -8,3 +8,4 @@ mod queue;
 mod sandbox;
 mod scheduler;
 mod smtpd;
+mod transports;
