@@ -217,14 +217,7 @@ mod tests {
             values.expand(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
         };
         assert_eq!(
-            words(&[
-                "x",
-                "-f",
-                "$sender",
-                "${recipient}",
-                "$size/$nexthop",
-                "${sender?is}${size:no}"
-            ]),
+            words(&["x", "-f", "$sender", "${recipient}", "$size/$nexthop",]),
             Ok(["x", "-f", "MAILER-DAEMON", "a+x@b.c", "\"d e\"@f", "42/next.example"]
                 .map(str::to_owned)
                 .to_vec())
