@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod addresses;
 pub mod content;
 pub mod date;
 pub mod header;

@@ -40,6 +40,33 @@ impl Encoder {
         })
     }
 
+    /// Takes the message's header off the content, line by line, up to the empty line behind it or `most` octets.
+    ///
+    /// # Errors
+    ///
+    /// The queue file is damaged or cannot be read.
+    pub fn take_header(&mut self, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        let (mut lines, mut size) = (Vec::new(), 0);
+        while size < most {
+            let mut line = Vec::new();
+            if !self.content.next_line(&mut line, most)? {
+                break;
+            }
+            size += line.len() + 1;
+            let end = line.is_empty();
+            lines.push(line);
+            if end {
+                break;
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Lines that go in front of what is left of the content.
+    pub fn add(&mut self, lines: impl IntoIterator<Item = Vec<u8>>) {
+        self.added.extend(lines);
+    }
+
     /// The next octets, all lines complete or to be continued; nothing at the end.
     ///
     /// # Errors

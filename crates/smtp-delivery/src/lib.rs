@@ -12,6 +12,7 @@ mod content;
 mod delivery;
 mod destination;
 mod downgrade;
+mod generic;
 mod loops;
 mod plan;
 mod policy;

@@ -102,8 +102,9 @@ fn status(code: &str, text: &str) -> String {
     }
 }
 
-/// Control characters and what is not UTF-8 become question marks, one for each octet.
-fn printable(mut line: &[u8]) -> String {
+/// Control characters and what is not UTF-8 become question marks, one for each octet. A NUL ends the line.
+fn printable(line: &[u8]) -> String {
+    let mut line = line.split(|&octet| octet == 0).next().unwrap_or_default();
     while let [rest @ .., b'\r'] = line {
         line = rest;
     }
@@ -152,6 +153,7 @@ mod tests {
         let reply = read(&["hello", "2500 x", "25 x", "250x", "220 \u{7}ok"]).unwrap();
         assert_eq!((reply.code, reply.garbage), (220, 4));
         assert_eq!(reply.one_line(), "hello 2500 x 25 x 250x 220 ?ok");
+        assert_eq!(read(&["550 5.1.1 a\0b"]).unwrap().text, "550 5.1.1 a");
         let mut reader = ReplyReader::default();
         let reply = reader.line(b"220 caf\xe9 \xc3\xa9\r\r").unwrap().unwrap();
         assert_eq!(reply.text, "220 caf? \u{e9}");

@@ -6,10 +6,10 @@ use protocol::postfix::record::RecordType;
 use routing::expand::Role;
 use routing::rewrite::Context;
 
-use super::addresses;
 use super::content::{field_name, first};
 use super::message::Message;
 use super::mime::Section;
+use message::addresses;
 
 const SENDERS: &[&str] = &[
     "from",

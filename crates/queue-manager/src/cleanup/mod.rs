@@ -3,7 +3,6 @@
 //! [`connection`] drives one client, [`message`] is the message on its way into the queue file,
 //! and beside it stand its parts: envelope, recipients, header, body, checks.
 
-mod addresses;
 mod bounce;
 mod checks;
 mod connection;

@@ -14,6 +14,9 @@ use crate::policy;
 use crate::session::Failure;
 use crate::session::transaction::{Next, Script, Stage, Transaction, Verdict};
 
+/// A header beyond this is not rewritten further.
+const LARGEST_HEADER: usize = 1 << 20;
+
 /// Why the content did not go out.
 enum Unsent {
     Broken(Broken),
@@ -168,6 +171,16 @@ impl Delivery<'_> {
         let length = settings.content.line_length;
         let mut encoder = Encoder::new(file, self.data_offset(), length, downgrade, added)
             .map_err(Unsent::Queue)?;
+        if settings.generic.is_some() {
+            let header = encoder.take_header(LARGEST_HEADER).map_err(Unsent::Queue)?;
+            match crate::generic::header(self.service, header).await {
+                Ok(header) => encoder.add(header),
+                Err(why) => {
+                    self.service.reporter.warn(&self.request, &why);
+                    return Err(Unsent::Broken(Broken::Local));
+                }
+            }
+        }
         loop {
             // A local file that was just written: read where we are.
             let chunk = encoder.chunk().map_err(Unsent::Queue)?;

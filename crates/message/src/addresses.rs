@@ -4,6 +4,7 @@ use std::ops::Range;
 
 /// The octets of each addr-spec: inside `<…>`, or a bare address. Display names, comments, group
 /// names, quotes and folding stay outside; `<>` is none.
+#[must_use]
 pub fn spans(value: &str) -> Vec<Range<usize>> {
     let mut scanner = Scanner::new(value);
     scanner.scan();
@@ -11,6 +12,7 @@ pub fn spans(value: &str) -> Vec<Range<usize>> {
 }
 
 /// A field whose addresses were changed, folded anew: as many addresses on a line as fit in 70 octets.
+#[must_use]
 pub fn fold(field: &str) -> String {
     let line: String = field.chars().filter(|&c| c != '\n').collect();
     let mut scanner = Scanner::new(&line);
