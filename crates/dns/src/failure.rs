@@ -20,6 +20,9 @@ pub enum Failure {
     /// The server, or the machine on the way to it, wants nothing of it.
     #[error("refused ({0})")]
     Refused(String),
+    /// Names that stand for each other, or too many in a row.
+    #[error("a chain of CNAME records without end")]
+    Loop,
     /// An answer that makes no sense.
     #[error("bad answer ({0})")]
     Malformed(String),
@@ -33,7 +36,7 @@ impl Failure {
 
     /// Whether there certainly is no such record.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::NoDomain | Self::NoData)
+        matches!(self, Self::NoDomain | Self::NoData | Self::Loop)
     }
 
     /// What Postfix writes behind `Name service error for name=… type=…: `.
@@ -42,6 +45,7 @@ impl Failure {
             Self::NoDomain => "Host not found",
             Self::NoData => "Host found but no data record of requested type",
             Self::ServFail(_) | Self::TimedOut | Self::Refused(_) => "Host not found, try again",
+            Self::Loop => "Name server loop",
             Self::Malformed(_) => "Malformed or unexpected name server reply",
         }
     }
@@ -71,6 +75,7 @@ mod tests {
             (Failure::ServFail(String::new()), true, "Host not found, try again"),
             (Failure::TimedOut, true, "Host not found, try again"),
             (Failure::Refused(String::new()), true, "Host not found, try again"),
+            (Failure::Loop, false, "Name server loop"),
             (Failure::Malformed(String::new()), false, "Malformed or unexpected name server reply"),
         ] {
             assert_eq!(

@@ -5,7 +5,7 @@
 //! server. Questions carry the AD bit (RFC 6840 section 5.7), so a validating resolver says whether it validated; hickory's own
 //! `Resolver` cannot ask that.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -111,7 +111,7 @@ impl System {
             while let Some((target, lasting)) = alias(&response, &name) {
                 links += 1;
                 if links > LONGEST_CHAIN {
-                    return Err(Failure::Malformed(format!("{question}: too many CNAMEs")));
+                    return Err(Failure::Loop);
                 }
                 ttl = ttl.min(lasting);
                 name = target;
@@ -235,7 +235,10 @@ fn content(data: &RData) -> Option<Data> {
         RData::A(address) => Data::A(address.0),
         RData::AAAA(address) => Data::Aaaa(address.0),
         RData::MX(mx) => {
-            let exchange = if mx.exchange.is_root() { String::new() } else { host(&mx.exchange)? };
+            let exchange = match &mx.exchange {
+                name if name.is_root() => String::new(),
+                name => host(name).or_else(|| address(name))?,
+            };
             Data::Mx(Mx { preference: mx.preference, exchange })
         }
         RData::NS(name) => Data::Name(host(&name.0)?),
@@ -249,6 +252,13 @@ fn content(data: &RData) -> Option<Data> {
         RData::TXT(text) => Data::Txt(text.txt_data.concat()),
         _ => return None,
     })
+}
+
+/// An IPv4 address where a mail exchanger belongs; Postfix takes it, with a warning.
+fn address(name: &Name) -> Option<String> {
+    let text = name.to_ascii();
+    let address: Ipv4Addr = text.strip_suffix('.').unwrap_or(&text).parse().ok()?;
+    Some(address.to_string())
 }
 
 fn host(name: &Name) -> Option<String> {

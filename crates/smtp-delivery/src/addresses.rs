@@ -59,6 +59,7 @@ fn text(name: &str, kind: &str, failure: &NameFailure) -> String {
     let service = format!("Name service error for name={name} type={kind}: {}", failure.reason());
     match failure {
         NameFailure::Malformed(_) => service,
+        NameFailure::Loop => format!("Name server loop for {name}"),
         _ => format!("Host or domain name not found. {service}"),
     }
 }
@@ -98,6 +99,10 @@ impl<R: Resolver> Lookup<'_, R> {
         exchangers.sort_by_key(|mx| mx.preference);
         let best = exchangers.first().map(|mx| u32::from(mx.preference));
         for mx in &exchangers {
+            if mx.exchange.parse::<IpAddr>().is_ok() {
+                let what = "numeric domain name in resource data of MX record for";
+                found.warning = Some(format!("{what} {ascii}: {}", mx.exchange));
+            }
             self.addresses(&mx.exchange, mx.preference.into(), &mut found).await;
         }
         if found.list.is_empty() {

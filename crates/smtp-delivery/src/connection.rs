@@ -204,7 +204,7 @@ impl Connection {
 
     fn note_tls(&mut self, destination: &Destination, shown: &Shown) {
         let server = self.server.full();
-        if destination.level.must_match() && !shown.trusted {
+        if destination.level > Level::Fingerprint && !shown.trusted {
             match &shown.problem {
                 Some(Problem::Chain(why)) => {
                     self.notes.push(format!("certificate verification failed for {server}: {why}"))
@@ -223,7 +223,8 @@ impl Connection {
         let worth = match () {
             () if shown.certificate.is_empty() => "Anonymous",
             () if self.matched => "Verified",
-            () if shown.trusted => "Trusted",
+            // Where the certificate must be right, a wrong name is as bad as an unknown authority.
+            () if shown.trusted && !self.level.must_match() => "Trusted",
             () => "Untrusted",
         };
         let mut line = format!(

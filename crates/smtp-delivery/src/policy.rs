@@ -137,10 +137,12 @@ impl TlsSettings {
     fn parse(&self, entry: &str, nexthop: &str) -> Result<(Level, Attributes), String> {
         let mut words =
             entry.split(|c: char| c.is_ascii_whitespace() || c == ',').filter(|w| !w.is_empty());
-        let at = |what: String| format!("policy of next-hop destination \"{nexthop}\": {what}");
+        let at = |what: String| {
+            format!("smtp_tls_policy_maps, next-hop destination \"{nexthop}\": {what}")
+        };
         let word = words.next().ok_or_else(|| at("invalid empty policy".to_owned()))?;
-        let level = Level::parse(word)
-            .ok_or_else(|| at(format!("security level \"{word}\" is invalid or not supported")))?;
+        let level =
+            Level::parse(word).ok_or_else(|| at(format!("invalid security level \"{word}\"")))?;
         let mut attributes = Attributes::default();
         if level <= Level::None {
             return Ok((level, attributes));

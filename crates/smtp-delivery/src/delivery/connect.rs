@@ -136,7 +136,8 @@ impl Delivery<'_> {
         match limited(settings.times.connect, UnixStream::connect(full)).await {
             Ok(stream) => Some(self.connection(server, Stream::Unix(stream))),
             Err(error) => {
-                self.not_connected(&server, &error);
+                let reason = format!("connect to {}: {}", server.full(), told(&error));
+                self.why = Some(Failure::ours("4.4.1", reason));
                 None
             }
         }

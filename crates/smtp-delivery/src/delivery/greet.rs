@@ -130,6 +130,21 @@ impl Delivery<'_> {
         let shown = connection.shown.clone().unwrap_or_default();
         let (nexthop, host) = (&site.destination.host, &connection.server.host);
         connection.matched = settings.tls.is_matched(policy, &shown, nexthop, host);
+        let by_print = policy.level == policy::Level::Fingerprint;
+        if policy.level.must_match() && !connection.matched && (by_print || shown.trusted) {
+            let server = connection.server.full();
+            // As OpenSSL numbers it.
+            let why = match by_print {
+                true => "num=65:no matching DANE TLSA records",
+                false => "num=62:hostname mismatch",
+            };
+            connection
+                .notes
+                .push(format!("server certificate verification failed for {server}: {why}"));
+        }
+        for note in connection.notes.drain(..) {
+            self.service.reporter.note(&note);
+        }
         if settings.tls.log
             && let Some(line) = connection.tls_summary()
         {

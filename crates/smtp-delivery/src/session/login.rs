@@ -66,6 +66,8 @@ pub const OPTIONS: [&str; 6] =
 pub enum LoginError {
     #[error("no mechanism available")]
     NoMechanism,
+    #[error("another step is needed in authentication")] // the words of Cyrus SASL
+    NotBase64,
     #[error("bad protocol / cancel")]
     BadProtocol,
     #[error("authentication failure")]
@@ -115,7 +117,7 @@ impl Login {
         match self.mechanism {
             Mechanism::Plain => {
                 self.stage = Stage::Done;
-                encode_challenge(format!("{user}\0{user}\0{password}").as_bytes())
+                encode_challenge(format!("\0{user}\0{password}").as_bytes())
             }
             Mechanism::ScramSha1 | Mechanism::ScramSha256 => {
                 let name = user.replace('=', "=3D").replace(',', "=2C");
@@ -134,7 +136,7 @@ impl Login {
     ///
     /// [`LoginError`]
     pub fn answer(&mut self, challenge: &str) -> Result<String, LoginError> {
-        let challenge = decode_response(challenge.trim()).ok_or(LoginError::BadProtocol)?;
+        let challenge = decode_response(challenge.trim()).ok_or(LoginError::NotBase64)?;
         let answer = match (self.mechanism, std::mem::replace(&mut self.stage, Stage::Done)) {
             (Mechanism::Login, Stage::Begin) => {
                 self.stage = Stage::Password;
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn plain_login_and_cram_as_in_their_rfcs() {
-        assert_eq!(text(&login("PLAIN", "", "u", "p").initial("")), "u\0u\0p");
+        assert_eq!(text(&login("PLAIN", "", "u", "p").initial("")), "\0u\0p");
         let mut old = login("LOGIN", "", "user", "secret");
         assert_eq!(old.initial(""), "");
         assert_eq!(text(&old.answer(&encode_challenge(b"Username:")).unwrap()), "user");
