@@ -4,6 +4,7 @@ mod auth;
 mod imap;
 mod lmtp;
 mod originals;
+mod outbound;
 mod queue;
 mod sandbox;
 mod scheduler;
