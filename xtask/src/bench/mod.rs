@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: ours beside the original, in one run, at the same durability. Figures are ratios.
 
+mod outbound;
 mod processes;
 mod smtp_in;
 
@@ -27,20 +28,36 @@ struct Comparison {
     theirs: Vec<Figure>,
 }
 
+/// Messages that `outbound` drains.
+const MESSAGES: usize = 5_000;
+
 /// Runs the named benchmark.
 pub fn run(words: &[&str]) -> Done {
-    let (name, json) = match words {
-        [name] => (*name, false),
-        [name, "--json"] => (*name, true),
-        _ => return Err("cargo xtask bench smtp-in [--json]".into()),
-    };
+    const USAGE: &str = "cargo xtask bench smtp-in|outbound [--json] [--messages N]";
+    let (name, options) = words.split_first().ok_or(USAGE)?;
+    let (mut json, mut messages) = (false, MESSAGES);
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        match (*option, *name) {
+            ("--json", _) => json = true,
+            ("--messages", "outbound") => {
+                let number = options.next().and_then(|number| number.parse().ok());
+                messages = number.filter(|number| *number >= 100).ok_or(USAGE)?;
+            }
+            _ => return Err(USAGE.into()),
+        }
+    }
     if !nix::unistd::geteuid().is_root() || !Path::new("/usr/sbin/postfix").exists() {
         return Err("a comparison needs root and Debian's postfix".into());
     }
-    must(&mut cargo(&["build", "--release", "--workspace", "--bins", "--quiet"]))?;
-    let comparisons = match name {
+    // Whoever names a directory of binaries has built them.
+    if std::env::var_os("THEORIS_BIN_DIR").is_none() {
+        must(&mut cargo(&["build", "--release", "--workspace", "--bins", "--quiet"]))?;
+    }
+    let comparisons = match *name {
         "smtp-in" => smtp_in::run(),
-        _ => return Err(format!("no benchmark {name}; there is: smtp-in")),
+        "outbound" => outbound::run(messages),
+        _ => return Err(format!("no benchmark {name}; there are: smtp-in, outbound")),
     };
     for comparison in &comparisons {
         if json {
@@ -50,6 +67,11 @@ pub fn run(words: &[&str]) -> Done {
         }
     }
     Ok(())
+}
+
+fn stop(problem: &str) -> ! {
+    eprintln!("xtask: {problem}");
+    std::process::exit(1)
 }
 
 /// The middle of the figures of several runs.

@@ -10,7 +10,7 @@ use harness::postfix::Postfix;
 use harness::{Daemon, Scratch};
 
 use super::processes::Tree;
-use super::{Comparison, Figure};
+use super::{Comparison, Figure, stop};
 
 const MAIN: &str = "\
 relay_domains = bench.example
@@ -98,9 +98,4 @@ fn measure(port: u16, tree: &Tree, (sessions, messages, octets): (usize, usize, 
         cpu: (tree.cpu() - cpu) * 1000.0 / messages as f64,
         memory,
     }
-}
-
-fn stop(problem: &str) -> ! {
-    eprintln!("xtask: {problem}");
-    std::process::exit(1)
 }
