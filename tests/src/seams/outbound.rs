@@ -56,7 +56,7 @@ fn all_accounted_for(main: &str) -> Vec<usize> {
     eventually("an empty queue", || {
         let queues = ["maildrop", "incoming", "active", "deferred", "bounce", "corrupt"];
         let empty = |name: &&str| is_empty(&postfix.queue().join(name));
-        (queues.iter().all(|name| empty(&name)) && received().len() == MESSAGES).then_some(())
+        (queues.iter().all(empty) && received().len() == MESSAGES).then_some(())
     });
     assert!(received().values().all(|count| *count == 1), "{:?}", received());
     let sent = daemon.log.wait_until("a line for each message", |lines| {
