@@ -26,9 +26,9 @@ silent.example    SILENT
 big.example       TRUNCATE
 big.example       A 192.0.2.2
 brief.example     0 A 192.0.2.3
-badmx.example     MX 10 192.0.2.1
+numbermx.example  MX 10 192.0.2.1
 badmx.example     MX 20 mx-.example.org
-halfmx.example    MX 10 192.0.2.1
+halfmx.example    MX 10 mx-.example.org
 halfmx.example    MX 20 mx1.example.org
 signed.example    AUTHENTIC
 signed.example    A 192.0.2.4
@@ -97,6 +97,7 @@ async fn every_way_of_having_no_answer_is_told_apart() {
     ] {
         assert_eq!(dns.mx(name).await, Err(failure), "{name}");
     }
+    assert_eq!(dns.mx("numbermx.example").await.unwrap().records[0].exchange, "192.0.2.1");
     assert_eq!(dns.mx("halfmx.example").await.unwrap().records.len(), 1);
     let nobody = quick(&["127.0.0.1:1".parse().unwrap()]);
     assert!(nobody.a("example.org").await.unwrap_err().is_temporary());
