@@ -18,7 +18,7 @@ usage: cargo xtask COMMAND
   demo [--once]       the daemons on a sample configuration, one message through all of them
   test [SUITE…]       every suite, or these: unit, or a module of tests/src (seams, compliance, …)
   ci                  all that a change must pass
-  bench NAME [--json] ours beside the originals: smtp-in, outbound [--messages N]
+  bench NAME [--json] ours beside the originals: smtp-in, outbound [--messages N], dkim
   edges               which crate may use which
   samples             `--check` of every daemon on the samples in etc/
 ";

@@ -33,6 +33,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("opendkim", "/usr/sbin/opendkim"),
     ("fail2ban", "/usr/bin/fail2ban-regex"),
     ("pflogsumm", "/usr/sbin/pflogsumm"),
+    ("opendkim-tools", "/usr/sbin/opendkim-testkey"),
+    ("python3-dkim", "/usr/lib/python3/dist-packages/dkim/__init__.py"),
+    ("python3-nacl", "/usr/lib/python3/dist-packages/nacl/__init__.py"),
+    ("openssl", "/usr/bin/openssl"),
 ];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";

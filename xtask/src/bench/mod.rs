@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: ours beside the original, in one run, at the same durability. Figures are ratios.
 
+mod dkim;
 mod outbound;
 mod processes;
 mod smtp_in;
@@ -33,7 +34,7 @@ const MESSAGES: usize = 5_000;
 
 /// Runs the named benchmark.
 pub fn run(words: &[&str]) -> Done {
-    const USAGE: &str = "cargo xtask bench smtp-in|outbound [--json] [--messages N]";
+    const USAGE: &str = "cargo xtask bench smtp-in|outbound|dkim [--json] [--messages N]";
     let (name, options) = words.split_first().ok_or(USAGE)?;
     let (mut json, mut messages) = (false, MESSAGES);
     let mut options = options.iter();
@@ -57,7 +58,8 @@ pub fn run(words: &[&str]) -> Done {
     let comparisons = match *name {
         "smtp-in" => smtp_in::run(),
         "outbound" => outbound::run(messages),
-        _ => return Err(format!("no benchmark {name}; there are: smtp-in, outbound")),
+        "dkim" => return dkim::run(json),
+        _ => return Err(format!("no benchmark {name}; there are: smtp-in, outbound, dkim")),
     };
     for comparison in &comparisons {
         if json {
