@@ -90,17 +90,7 @@ impl Message {
         }
         self.octets += name.len() + value.len() + 2;
         self.fields.push(Field::new(name, &with_crlf(value)));
-        if name.eq_ignore_ascii_case(settings.signing.canonicalization_header.as_bytes()) {
-            self.choose(&String::from_utf8_lossy(value));
-        }
         true
-    }
-
-    /// The message itself asks for a canonicalization.
-    fn choose(&mut self, text: &str) {
-        let (header, body) = text.split_once('/').unwrap_or((text, ""));
-        self.header = Canonicalization::named(header.trim()).unwrap_or(self.header);
-        self.body = Canonicalization::named(body.trim()).unwrap_or(self.body);
     }
 
     /// The first field with this name.

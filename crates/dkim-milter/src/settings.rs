@@ -40,7 +40,6 @@ pub struct Signing {
     pub unsafe_keys: BTreeMap<String, String>,
     pub header_relaxed: bool,
     pub body_relaxed: bool,
-    pub canonicalization_header: String,
     pub signed: Vec<String>,
     pub omitted: Vec<String>,
     pub oversigned: Vec<String>,

@@ -4,6 +4,7 @@ pub(crate) mod auth;
 mod bounce;
 mod config;
 mod delivery;
+pub(crate) mod dkim;
 mod full_disk;
 pub(crate) mod imap;
 mod maildir;

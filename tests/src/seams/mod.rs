@@ -1,6 +1,7 @@
 //! Each seam between daemons, with one side ours and the other side the original's.
 
 mod auth;
+mod dkim;
 mod imap;
 mod lmtp;
 mod originals;

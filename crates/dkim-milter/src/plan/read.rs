@@ -85,10 +85,6 @@ fn signing(files: &dyn Files, config: &Config, problems: &mut Problems) -> Signi
         unsafe_keys: Default::default(),
         header_relaxed,
         body_relaxed,
-        canonicalization_header: config
-            .text(names::SELECTCANONICALIZATIONHEADER)
-            .unwrap_or_default()
-            .to_owned(),
         signed: edited(SIGNED, &list(config, names::SIGNHEADERS)),
         omitted: edited(OMITTED, &list(config, names::OMITHEADERS)),
         oversigned: list(config, names::OVERSIGNHEADERS),
