@@ -11,7 +11,7 @@ pub fn check() -> Done {
     for sample in harness::site::SAMPLES {
         let scratch = Scratch::new();
         let site = Site::render(&root().join("etc").join(sample), scratch.path());
-        for daemon in harness::site::DAEMONS {
+        for daemon in site.daemons() {
             let mut check = command(release_directory().join(daemon));
             check.arg("--check").args(site.arguments(daemon));
             let output = check.output().map_err(|error| format!("{daemon}: {error}"))?;

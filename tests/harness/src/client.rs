@@ -1,7 +1,7 @@
 //! A bare client for line protocols, with TLS: sends lines, reads replies, shows both when a test stops.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ impl Client {
         Self { stream: BufReader::new(stream), transcript: String::new() }
     }
 
-    fn connect(port: u16) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    fn connect(address: Ipv4Addr, port: u16) -> TcpStream {
+        let stream = TcpStream::connect((address, port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
@@ -80,13 +80,24 @@ impl Client {
 
     #[track_caller]
     pub fn tcp(port: u16) -> Self {
-        Self::over(Transport::Tcp(Self::connect(port)))
+        Self::at(Ipv4Addr::LOCALHOST, port)
+    }
+
+    /// To another address of this machine than 127.0.0.1.
+    #[track_caller]
+    pub fn at(address: Ipv4Addr, port: u16) -> Self {
+        Self::over(Transport::Tcp(Self::connect(address, port)))
     }
 
     /// TLS from the first byte, to the host name `host`.
     #[track_caller]
     pub fn tls(port: u16, host: &str, trust: &Arc<ClientConfig>) -> Self {
-        Self::over(Transport::Tls(Box::new(handshake(Self::connect(port), host, trust))))
+        Self::tls_at(Ipv4Addr::LOCALHOST, port, host, trust)
+    }
+
+    #[track_caller]
+    pub fn tls_at(address: Ipv4Addr, port: u16, host: &str, trust: &Arc<ClientConfig>) -> Self {
+        Self::over(Transport::Tls(Box::new(handshake(Self::connect(address, port), host, trust))))
     }
 
     #[track_caller]

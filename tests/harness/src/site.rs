@@ -77,6 +77,7 @@ pub struct Site {
     root: PathBuf,
     ports: BTreeMap<&'static str, u16>,
     address: Ipv4Addr,
+    host: String,
     nameserver: Option<SocketAddr>,
     /// The private authority's certificate, for clients.
     pub ca: PathBuf,
@@ -131,6 +132,7 @@ impl Site {
             root: root.to_owned(),
             ports: PORTS.iter().map(|(name, standard)| (*name, port(*standard))).collect(),
             address: host.address,
+            host: host.swap("mail.example.com"),
             nameserver: host.nameserver,
             ca: root.join("ca/ca.pem"),
             dkim: Vec::new(),
@@ -149,6 +151,39 @@ impl Site {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The name that its certificate is for: `mail.example.com`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Replaces a parameter of main.cf, or adds it.
+    pub fn set_main(&self, name: &str, value: &str) {
+        let path = self.postfix().join("main.cf");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, set(&text, name, value)).unwrap();
+    }
+
+    /// Takes a domain out of the tables of virtual domains, mailboxes and aliases.
+    pub fn forget_domain(&self, domain: &str) {
+        for table in ["virtual_domains", "virtual_mailbox", "virtual_alias"] {
+            let path = self.postfix().join(table);
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            let of = |line: &&str| {
+                let key = line.split_whitespace().next().unwrap_or_default();
+                key != domain && !key.ends_with(&format!("@{domain}"))
+            };
+            fs::write(
+                path,
+                text.lines().filter(of).map(|line| format!("{line}\n")).collect::<String>(),
+            )
+            .unwrap();
+        }
     }
 
     /// The port of `smtp`, `submission`, `smtps`, `imap`, `imaps`, `pop3` or `pop3s`.
@@ -200,11 +235,16 @@ impl Site {
         Daemon::start_with(daemon, &self.root.join("run"), &arguments, self.log.clone(), |_| {})
     }
 
+    /// The daemons that have a configuration here: not every host signs its mail.
+    pub fn daemons(&self) -> impl Iterator<Item = &'static str> {
+        let filter = self.root.join("etc/opendkim.conf").exists().then_some("dkim-milter");
+        filter.into_iter().chain(DAEMONS.iter().copied())
+    }
+
     /// Starts all of our daemons.
     #[track_caller]
     pub fn start_all(&self) -> Vec<Daemon> {
-        let filter = self.root.join("etc/opendkim.conf").exists().then_some("dkim-milter");
-        filter.iter().chain(DAEMONS).map(|daemon| self.start(daemon)).collect()
+        self.daemons().map(|daemon| self.start(daemon)).collect()
     }
 
     fn copy(&self, host: &Host<'_>, from: &Path, to: &Path, owners: Owners) {
@@ -220,6 +260,7 @@ impl Site {
                 Some("main.cf") => self.main_cf(&text, owners),
                 Some("master.cf") => self.master_cf(&text),
                 Some("dovecot.conf") => self.dovecot_conf(&text, owners),
+                Some("TrustedHosts") => text.replace("127.0.0.1", &self.address.to_string()),
                 Some("opendkim.conf") => self.opendkim_conf(&text),
                 _ => text,
             };
@@ -280,7 +321,9 @@ impl Site {
         let kept = |line: &&str| {
             nix::unistd::getuid().is_root() || !line.trim_start().starts_with("UserID")
         };
-        text.lines().filter(kept).map(|line| format!("{line}\n")).collect()
+        let text: String = text.lines().filter(kept).map(|line| format!("{line}\n")).collect();
+        // The site lies below /tmp, where anybody may write.
+        format!("{text}RequireSafeKeys no\n")
     }
 
     fn dovecot_conf(&self, text: &str, owners: Owners) -> String {
@@ -347,7 +390,9 @@ impl Site {
         }
         for name in ["run/opendkim", "var/spool/postfix/opendkim"] {
             fs::create_dir_all(self.root.join(name)).unwrap();
-            own(&self.root.join(name), owners.opendkim.unwrap_or(owners.postfix));
+            // The filter's socket is for Postfix too.
+            let owner = owners.opendkim.map_or(owners.postfix.0, |(uid, _)| uid);
+            own(&self.root.join(name), (owner, owners.postfix.1));
         }
         own(&self.root.join("var/lib/postfix"), owners.postfix);
         own(&self.root.join("var/mail/vhosts"), owners.vmail);

@@ -211,7 +211,7 @@ fn aliases_and_address_extensions_find_their_mailboxes() {
     play(
         "
 s = submit()
-s.send_message(message('alias', 'sales@example.org'))
+s.send_message(message('alias', 'sales@example.com'))
 s.send_message(message('extension', 'user2+lists@example.com'))
 s.quit()
 wait(USER1, 1).logout()

@@ -1,4 +1,4 @@
-//! One message submitted, and its way through the daemons as a time line.
+//! A message submitted on one host, and its way through all daemons as a time line.
 
 use std::time::SystemTime;
 
@@ -6,36 +6,50 @@ use harness::client::{Client, trust};
 use harness::log::Line;
 use harness::site::Site;
 
-/// Who writes to whom in the demo.
+pub const PASSWORD: &str = "secret";
+
+/// Somebody who sends: on which host, as whom.
 #[derive(Clone, Copy, Debug)]
-pub struct Cast {
-    pub sender: &'static str,
+pub struct Sender {
+    pub address: &'static str,
     pub login: &'static str,
     /// `NUL login NUL password` in base64 (RFC 4616).
     plain: &'static str,
+}
+
+/// Who writes to whom on the host `here`.
+#[derive(Clone, Copy, Debug)]
+pub struct Cast {
+    pub sender: Sender,
+    /// To whom the other host writes.
     pub recipient: &'static str,
-    /// The logins in whose mailboxes it arrives; the first is read by IMAP, the last by POP3.
+    /// The logins in whose mailboxes that arrives; the first is read by IMAP, the last by POP3.
     pub readers: &'static [&'static str],
 }
 
-pub const PASSWORD: &str = "secret";
-
 /// Virtual users; the recipient is an alias of two mailboxes, so that one message is delivered twice.
 pub const GUIDE: Cast = Cast {
-    sender: "user1@example.com",
-    login: "user1@example.com",
-    plain: "AHVzZXIxQGV4YW1wbGUuY29tAHNlY3JldA==",
-    recipient: "sales@example.org",
+    sender: Sender {
+        address: "user1@example.com",
+        login: "user1@example.com",
+        plain: "AHVzZXIxQGV4YW1wbGUuY29tAHNlY3JldA==",
+    },
+    recipient: "sales@example.com",
     readers: &["user1@example.com", "user2@example.com"],
 };
 
 /// System users through PAM: both forms of the name log in.
 pub const VPS: Cast = Cast {
-    sender: "info@example.com",
-    login: "info",
-    plain: "AGluZm8Ac2VjcmV0",
+    sender: Sender { address: "info@example.com", login: "info", plain: "AGluZm8Ac2VjcmV0" },
     recipient: "postmaster@example.com",
     readers: &["info", "info@example.com"],
+};
+
+/// The one who writes on the other host, and reads there.
+pub const ABROAD: Sender = Sender {
+    address: "user1@example.org",
+    login: "user1@example.org",
+    plain: "AHVzZXIxQGV4YW1wbGUub3JnAHNlY3JldA==",
 };
 
 /// What was submitted.
@@ -45,27 +59,27 @@ pub struct Sent {
     began: SystemTime,
 }
 
-/// Submits a message on port 587 with STARTTLS and AUTH PLAIN, and waits until it has left the queue.
-pub fn submit(site: &Site, cast: &Cast) -> Sent {
+/// Submits a message on port 587 of `site` with STARTTLS and AUTH PLAIN, and waits until it has left that host's queue.
+pub fn submit(site: &Site, sender: &Sender, recipient: &str, subject: &str) -> Sent {
     let began = SystemTime::now();
+    let Sender { address, .. } = sender;
     let message_id = format!(
         "<{}@client.example.com>",
         began.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_micros())
     );
-    let trust = trust(&site.ca);
-    let mut client = Client::tcp(site.port("submission"));
+    let host = format!("mail.{}", address.rsplit('@').next().unwrap_or_default());
+    let mut client = Client::at(site.address(), site.port("submission"));
     client.reply();
     client.expect("EHLO client.example.com", "250");
     client.expect("STARTTLS", "220");
-    let mut client = client.start_tls("mail.example.com", &trust);
+    let mut client = client.start_tls(&host, &trust(&site.ca));
     client.expect("EHLO client.example.com", "250");
-    client.expect(&format!("AUTH PLAIN {}", cast.plain), "235");
-    let Cast { sender, recipient, .. } = cast;
-    client.expect(&format!("MAIL FROM:<{sender}>"), "250");
+    client.expect(&format!("AUTH PLAIN {}", sender.plain), "235");
+    client.expect(&format!("MAIL FROM:<{address}>"), "250");
     client.expect(&format!("RCPT TO:<{recipient}>"), "250");
     client.expect("DATA", "354");
     let message = format!(
-        "From: {sender}\r\nTo: {recipient}\r\nSubject: The first voyage\r\nMessage-ID: {message_id}\r\n\
+        "From: {address}\r\nTo: {recipient}\r\nSubject: {subject}\r\nMessage-ID: {message_id}\r\n\
          MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
          Ahoj! Its planks were replaced one by one, and it never stopped sailing.\r\n."
     );
@@ -76,18 +90,43 @@ pub fn submit(site: &Site, cast: &Cast) -> Sent {
     Sent { queue_id, message_id, began }
 }
 
-/// Prints every line that the daemons wrote about the message, with the milliseconds since its start.
-pub fn show(site: &Site, sent: &Sent) {
-    println!("\nThe way of {} (message-id {}):\n", sent.queue_id, sent.message_id);
-    for line in site.log.lines().iter().filter(|line| is_about(line, sent)) {
-        let passed = line.at.duration_since(sent.began).unwrap_or_default();
-        println!("{:>7.1} ms  {}", passed.as_secs_f64() * 1000.0, line.text);
-    }
+/// The queue id that a message has on the host where it arrives, when it has left the queue there.
+pub fn arrived(site: &Site, message_id: &str) -> String {
+    let line = site.log.wait_for(&format!("message-id={message_id}"));
+    let queue_id = queue_id(&line);
+    site.log.wait_for(&format!("{queue_id}: removed"));
+    queue_id
 }
 
-fn is_about(line: &Line, sent: &Sent) -> bool {
-    line.text.contains(&sent.queue_id)
-        || (line.at >= sent.began
-            && (line.text.contains("connect from")
-                || line.text.contains("TLS connection established")))
+/// The queue id of the notice that this host wrote about a message, when it is delivered.
+pub fn bounced(site: &Site, sent: &Sent) -> String {
+    let line = site.log.wait_for(&format!("{}: sender non-delivery notification: ", sent.queue_id));
+    let queue_id = line.rsplit(' ').next().unwrap_or_default().to_owned();
+    site.log.wait_for(&format!("{queue_id}: removed"));
+    queue_id
+}
+
+/// `postfix/cleanup[1]: QUEUE-ID: message-id=…`
+fn queue_id(line: &str) -> String {
+    line.split(": ").nth(1).unwrap_or_default().to_owned()
+}
+
+/// Prints every line that the daemons of these hosts wrote about these queue ids, with the milliseconds since the start
+/// of the first.
+pub fn show(sent: &Sent, hosts: &[(&str, &Site, &[&str])]) {
+    let mut lines: Vec<(&str, Line)> = Vec::new();
+    for (name, site, queue_ids) in hosts {
+        let about = |line: &Line| {
+            queue_ids.iter().any(|id| line.text.contains(id))
+                || line.text.contains(&sent.message_id)
+                || (line.at >= sent.began && line.text.contains("TLS connection established"))
+        };
+        lines.extend(site.log.lines().into_iter().filter(about).map(|line| (*name, line)));
+    }
+    lines.sort_by_key(|(_, line)| line.at);
+    println!("\nThe way of {} (message-id {}):\n", sent.queue_id, sent.message_id);
+    for (name, line) in lines {
+        let passed = line.at.duration_since(sent.began).unwrap_or_default();
+        println!("{:>7.1} ms  {name:<11}  {}", passed.as_secs_f64() * 1000.0, line.text);
+    }
 }

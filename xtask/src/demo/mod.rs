@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: the daemons on the sample `guide`, one message through all of them, and settings for a mail program.
+//! `cargo xtask demo`: two hosts with all daemons and a name server; a message out, one in, one that bounces; and settings for
+//! a mail program.
 //!
 //! Needs Rust and a C compiler. Everything happens below one private directory, on loopback, as an ordinary user;
 //! root becomes a uid that nobody has before anything of the demo runs.
@@ -7,15 +8,18 @@ mod journey;
 mod pam;
 mod read;
 mod user;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use harness::site::{DAEMONS, Host, Site};
-use harness::{Daemon, Scratch};
+use harness::Scratch;
+use harness::site::Site;
 
-use self::journey::Cast;
+use self::journey::{ABROAD, Cast};
+use self::read::holds;
+use self::world::World;
 
 use crate::run::{Done, cargo, must, release_directory, root};
 
@@ -80,49 +84,94 @@ pub fn run(words: &[&str]) -> Done {
     perform(&root().join("etc"), &scratch.directory("state"), &options)
 }
 
-/// Starts the daemons, sends a message through them and shows what became of it.
+/// Starts both hosts, sends messages between them and shows what became of them.
 fn perform(samples: &Path, state: &Path, options: &Options) -> Done {
     let (sample, cast) =
         if options.pam { ("vps", journey::VPS) } else { ("guide", journey::GUIDE) };
-    println!("laying out etc/{sample} below {}", state.display());
-    let site = Site::render_for(&Host::default(), &samples.join(sample), state, preferred_port);
-    if options.pam {
-        pam::use_own_service(&site)?;
-    }
-    let mut daemons: Vec<Daemon> = Vec::new();
-    for name in DAEMONS {
-        daemons.push(site.start(name));
-        println!("started {name}");
-    }
-    let sent = journey::submit(&site, &cast);
-    journey::show(&site, &sent);
-    read::by_imap(&site, cast.readers.first().ok_or("nobody reads")?, &sent)?;
-    read::by_pop3(&site, cast.readers.last().ok_or("nobody reads")?, &sent)?;
     println!(
-        "\nOK: submitted with STARTTLS and AUTH, queued, delivered to a Maildir, read by IMAP and POP3."
+        "laying out etc/{sample} as example.com and etc/guide as example.org below {}",
+        state.display()
+    );
+    let mut world = World::lay(samples, sample, state);
+    if options.pam {
+        pam::use_own_service(&world.here)?;
+    }
+    world.start();
+    out(&world, &cast)?;
+    into(&world, &cast)?;
+    bounce(&world, &cast)?;
+    println!(
+        "\nOK: a message went out, signed here and verified there; one came in, signed there and verified here; one bounced."
     );
     if !options.once {
         // Only now: a blocked signal would stay blocked in every process started later.
         let end = stop_on_signals()?;
-        settings(&site, &cast);
+        settings(&world.here, &cast);
         while !end.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(100));
         }
         println!("\nstopping");
     }
-    for mut daemon in daemons.into_iter().rev() {
-        daemon.stop();
-    }
+    world.stop();
     Ok(())
 }
 
-/// The standard port plus 2000 where it is free: 2587 is easier to type than 27311.
-fn preferred_port(standard: u16) -> u16 {
-    let wished = if standard == 25 { 2525 } else { 2000 + standard };
-    match std::net::TcpListener::bind(("127.0.0.1", wished)) {
-        Ok(_) => wished,
-        Err(_) => harness::ports::free(),
-    }
+/// Submitted here with STARTTLS and AUTH, signed, sent to the other host by its MX, verified and read there.
+fn out(world: &World, cast: &Cast) -> Done {
+    let World { here, there, .. } = world;
+    let sent = journey::submit(here, &cast.sender, ABROAD.address, "The first voyage");
+    let id = journey::arrived(there, &sent.message_id);
+    journey::show(
+        &sent,
+        &[("example.com", here, &[&*sent.queue_id]), ("example.org", there, &[&*id])],
+    );
+    let read = read::by_imap(there, ABROAD.login);
+    holds(
+        &read,
+        &[
+            &*sent.message_id,
+            "DKIM-Signature: v=1; a=rsa-sha256;",
+            "d=example.com",
+            "Authentication-Results: mail.example.org; dkim=pass",
+        ],
+    )
+}
+
+/// Written on the other host to one of our addresses, read here by IMAP and POP3.
+fn into(world: &World, cast: &Cast) -> Done {
+    let World { here, there, .. } = world;
+    let sent = journey::submit(there, &ABROAD, cast.recipient, "The voyage back");
+    let id = journey::arrived(here, &sent.message_id);
+    journey::show(
+        &sent,
+        &[("example.org", there, &[&*sent.queue_id]), ("example.com", here, &[&*id])],
+    );
+    let verified = "Authentication-Results: mail.example.com; dkim=pass";
+    let reader = cast.readers.first().ok_or("nobody reads")?;
+    holds(&read::by_imap(here, reader), &[&*sent.message_id, verified])?;
+    let reader = cast.readers.last().ok_or("nobody reads")?;
+    holds(&read::by_pop3(here, reader)?, &[&*sent.message_id, verified])
+}
+
+/// To somebody whom the other host does not know: the sender gets a notice.
+fn bounce(world: &World, cast: &Cast) -> Done {
+    let World { here, there, .. } = world;
+    let sent = journey::submit(here, &cast.sender, "nobody@example.org", "To nobody");
+    let id = journey::bounced(here, &sent);
+    journey::show(
+        &sent,
+        &[("example.com", here, &[&*sent.queue_id, &*id]), ("example.org", there, &[])],
+    );
+    let read = read::by_imap(here, cast.sender.login);
+    holds(
+        &read,
+        &[
+            "Undelivered Mail Returned to Sender",
+            "Final-Recipient: rfc822; nobody@example.org",
+            "Status: 5.1.1",
+            &*sent.message_id,
+        ],
+    )
 }
 
 fn settings(site: &Site, cast: &Cast) {
@@ -138,8 +187,8 @@ fn settings(site: &Site, cast: &Cast) {
          \n\
          The daemons' files: {}\n\
          Ctrl-C ends it and takes everything away.",
-        cast.sender,
-        cast.login,
+        cast.sender.address,
+        cast.sender.login,
         site.port("imaps"),
         site.port("pop3s"),
         site.port("submission"),

@@ -17,7 +17,7 @@ pub fn run_as_nobody(programs: &Path, samples: &Path, directory: &Path, once: bo
     let text = |error: std::io::Error| format!("{}: {error}", directory.display());
     fs::create_dir_all(directory.join("bin")).map_err(text)?;
     fs::create_dir_all(&state).map_err(text)?;
-    for name in DAEMONS.iter().chain(&["xtask"]) {
+    for name in DAEMONS.iter().chain(&["dkim-milter", "xtask"]) {
         fs::copy(programs.join(name), directory.join("bin").join(name))
             .map_err(|error| format!("{name}: {error}"))?;
     }
