@@ -110,13 +110,13 @@ fn opendkim_settings_with_an_equals_sign_are_told() {
     );
 }
 
-/// A milter that we do not call would let mail pass unseen: smtpd must not start on it; a limit is only told.
+/// A filter that we do not call would let mail pass unseen: smtpd must not start on it; a limit is only told.
 #[test]
 fn ignoring_a_setting_that_matters_is_an_error() {
     let files = Memory::with([
         (
             "/p/main.cf",
-            "smtpd_milters = inet:localhost:8891\nqmqpd_timeout = 5s\nsmtpd_dns_reply_filter =\npostscreen_greet_action = drop\n",
+            "smtpd_proxy_filter = inet:localhost:10025\nqmqpd_timeout = 5s\nsmtpd_dns_reply_filter =\npostscreen_greet_action = drop\n",
         ),
         ("/p/master.cf", ""),
     ]);
@@ -126,6 +126,6 @@ fn ignoring_a_setting_that_matters_is_an_error() {
     host.report_unsupported(&["smtpd"], &mut problems);
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 1, "{problems}");
-    assert!(told[0].starts_with("/p/main.cf:1: smtpd_milters: "), "{problems}");
+    assert!(told[0].starts_with("/p/main.cf:1: smtpd_proxy_filter: "), "{problems}");
     assert!(problems.has_errors());
 }
