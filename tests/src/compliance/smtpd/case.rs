@@ -9,8 +9,8 @@
 //!                             with STARTTLS unless the first word is `wrapped`
 //! again                       the connection ends, and another one begins
 //! beside                      another one begins, and the old one stays to the end
+//!                             (lines that several connections write may come in any order)
 //! > LINE                      sent with CRLF; \r \n \0 \t \\ \xNN, \*NxREST (REST N times), \ at the end: no CRLF
-//! any-order                   the lines of the logs come in any order: several connections write them
 //! any-log                     the logs need not be the same; a comment says why
 //! < 250 2.1.0 Ok              the beginning of a reply, its lines joined by " | "
 //! < EOF                       the server has closed
@@ -28,8 +28,6 @@ pub struct Case {
     pub gone: usize,
     /// Log lines may differ: the case says why in a comment.
     pub any_log: bool,
-    /// Log lines come in any order.
-    pub any_order: bool,
     /// postscreen stands in front.
     pub screened: bool,
     /// The client's address.
@@ -72,7 +70,6 @@ impl Case {
                 "queued" => case.queued = rest.parse().expect("a number"),
                 "gone" => case.gone = rest.parse().expect("a number"),
                 "any-log" => case.any_log = true,
-                "any-order" => case.any_order = true,
                 "screen" => case.screened = true,
                 "from" => case.from = Some(rest.parse().expect("an address")),
                 _ => panic!("line {}: {line}", number + 1),

@@ -163,20 +163,24 @@ impl Peers {
     }
 
     fn play(&self, case: &Case, port: u16, log: &Log, number: usize) -> Result<Transcript, String> {
-        let Conversation { replies, ids, connections } = converse(case, || match &case.tls {
+        let ident = format!("postfix/case{number}/{}", if case.screened { "" } else { "smtpd[" });
+        let ended = |count: usize| {
+            log.wait_until(&format!("the end of case {}", case.name), |lines| {
+                let end = |line: &&harness::log::Line| {
+                    line.text.contains(&ident)
+                        && (line.text.contains(": disconnect from")
+                            || line.text.contains(": DISCONNECT "))
+                };
+                (lines.iter().filter(end).count() >= count).then_some(())
+            });
+        };
+        let connect = || match &case.tls {
             None => Client::plain(case.from, port, PATIENCE),
             Some(words) => Client::tls(port, &self.placed(words)),
-        })?;
+        };
+        let Conversation { replies, ids, connections } = converse(case, connect, ended)?;
         let mut transcript = Transcript { replies, ..Transcript::default() };
-        let ident = format!("postfix/case{number}/{}", if case.screened { "" } else { "smtpd[" });
-        log.wait_until(&format!("the end of case {}", case.name), |lines| {
-            let end = |line: &&harness::log::Line| {
-                line.text.contains(&ident)
-                    && (line.text.contains(": disconnect from")
-                        || line.text.contains(": DISCONNECT "))
-            };
-            (lines.iter().filter(end).count() >= connections).then_some(())
-        });
+        ended(connections);
         for line in log.lines() {
             if let Some((_, text)) = line.text.split_once(&ident) {
                 if text.starts_with("dnsblog[") || text.contains(" full cleanup: ") {
@@ -188,7 +192,7 @@ impl Peers {
                 transcript.log.push(normal(text));
             }
         }
-        if case.any_order {
+        if connections > 1 {
             transcript.log.sort();
         }
         transcript.policy = self.policy.take();
@@ -210,13 +214,14 @@ pub struct Conversation {
 
 /// Whether a server that answers anything but what a case wants would be found out by its replies alone.
 pub fn is_content_with(case: &Case, port: u16) -> bool {
-    converse(case, || Client::plain(None, port, Duration::from_millis(300))).is_ok()
+    converse(case, || Client::plain(None, port, Duration::from_millis(300)), |_| {}).is_ok()
 }
 
-/// Plays the client's part of a case.
+/// Plays the client's part of a case. `ended` waits until so many connections have ended in the log.
 fn converse(
     case: &Case,
     connect: impl Fn() -> Result<Client, String>,
+    ended: impl Fn(usize),
 ) -> Result<Conversation, String> {
     let mut client = connect()?;
     let (mut connections, mut kept) = (1, Vec::new());
@@ -226,6 +231,7 @@ fn converse(
             Step::Send(bytes) => client.send(bytes),
             Step::Again => {
                 drop(client);
+                ended(connections);
                 (client, connections) = (connect()?, connections + 1);
             }
             Step::Beside => {
