@@ -249,7 +249,7 @@ fn what_cannot_be_obeyed_is_refused_with_its_line() {
             "main.cf:2: smtpd_data_restrictions: check_policy_service needs a server",
         ),
         ("smtpd_recipient_restrictions = perimt_mynetworks", "did you mean permit_mynetworks?"),
-        ("smtpd_milters = inet:localhost:8891", "main.cf:2: smtpd_milters"),
+        ("smtpd_proxy_filter = 127.0.0.1:10025", "main.cf:2: smtpd_proxy_filter"),
         ("smtpd_relay_restrictions = permit", "nothing forbids relaying"),
         ("smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = cyrus", "Cyrus SASL is not supported"),
         ("reject_code = 250", "reject_code: 250 is no reply code of a rejection"),
