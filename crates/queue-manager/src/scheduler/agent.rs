@@ -7,6 +7,7 @@ use tokio::net::UnixStream;
 use super::context::Context;
 use super::jobs::Entry;
 use super::message::Facts;
+use crate::verp;
 
 /// An agent that has greeted and waits for work.
 pub type Agent = AttrStream<UnixStream>;
@@ -67,11 +68,53 @@ pub fn request(facts: &Facts, entry: &Entry, nexthop: &str, reuse: u32) -> Deliv
         nexthop: nexthop.to_owned(),
         encoding: envelope.encoding.clone(),
         sendopts: u32::try_from(size.smtputf8).unwrap_or(0),
-        sender: facts.sender().to_owned(),
+        sender: match (&envelope.verp, entry.recipients.first()) {
+            // Each recipient is an entry of its own then.
+            (Some(delimiters), Some(recipient)) if !facts.sender().is_empty() => {
+                verp::sender(delimiters, facts.sender(), recipient)
+            }
+            _ => facts.sender().to_owned(),
+        },
         envelope_id: envelope.envelope_id.clone(),
         ret: envelope.ret,
         stats: facts.stats(),
         client: envelope.client.clone(),
         recipients: entry.recipients.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::jobs::MessageKey;
+    use mail_types::{QueueId, Timestamp};
+    use protocol::postfix::Recipient;
+
+    #[test]
+    fn the_sender_of_a_list_names_its_recipient() {
+        let address = "user@dest.example".to_owned();
+        let entry = Entry {
+            message: MessageKey(1),
+            destination: "dest.example".into(),
+            recipients: vec![Recipient { address, ..Recipient::default() }],
+        };
+        let sender = |sender: &str, verp: Option<&str>| {
+            let envelope = queue::Envelope {
+                sender: Some(sender.into()),
+                verp: verp.map(str::to_owned),
+                ..queue::Envelope::default()
+            };
+            let facts = Facts {
+                id: QueueId::parse("ABC").unwrap(),
+                envelope,
+                active_arrival: Timestamp::default(),
+                force_expire: false,
+                unthrottle: false,
+            };
+            request(&facts, &entry, "dest.example", 0).sender
+        };
+        assert_eq!(sender("list@x", Some("+=")), "list+user=dest.example@x");
+        assert_eq!(sender("list@x", None), "list@x");
+        assert_eq!(sender("", Some("+=")), "");
     }
 }

@@ -201,7 +201,9 @@ impl Manager {
                 put_off.extend(recipients.into_iter().map(|recipient| (recipient, dsn.clone())));
                 continue;
             }
-            for recipients in recipients.chunks(transport.recipients()) {
+            let most =
+                if active.facts.envelope.verp.is_some() { 1 } else { transport.recipients() };
+            for recipients in recipients.chunks(most) {
                 let recipients = recipients.to_vec();
                 let entry = Entry { message: key, destination: queue.clone(), recipients };
                 transport.add(entry, &nexthop, now);
