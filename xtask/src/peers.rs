@@ -37,6 +37,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-dkim", "/usr/lib/python3/dist-packages/dkim/__init__.py"),
     ("python3-nacl", "/usr/lib/python3/dist-packages/nacl/__init__.py"),
     ("openssl", "/usr/bin/openssl"),
+    ("rspamd", "/usr/bin/rspamd"),
+    ("clamav-daemon", "/usr/sbin/clamd"),
+    ("clamav-milter", "/usr/sbin/clamav-milter"),
 ];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";

@@ -4,6 +4,7 @@ mod auth;
 mod dkim;
 mod imap;
 mod lmtp;
+mod milters;
 mod originals;
 mod outbound;
 mod queue;
