@@ -205,9 +205,10 @@ impl Site {
         }))
     }
 
-    /// Waits until cleanup has written such a line.
-    pub fn wait_for(&self, text: &str) {
-        self.cleanup.as_ref().map_or(&self.postfix.log, |daemon| &daemon.log).wait_for(text);
+    /// Waits until cleanup has said what a filter does to this message.
+    pub fn wait_for_verdict(&self, id: &str) {
+        let log = self.cleanup.as_ref().map_or(&self.postfix.log, |daemon| &daemon.log);
+        log.wait_for(&format!("{id}: milter-"));
     }
 
     /// The queue and the records of a message, if there is one.
