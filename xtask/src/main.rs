@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod edges;
 mod peers;
+mod proofs;
 mod run;
 mod samples;
 mod test;
@@ -20,6 +21,8 @@ usage: cargo xtask COMMAND
   ci                  all that a change must pass
   bench NAME [--json] ours beside the originals: smtp-in, outbound [--messages N], dkim
   edges               which crate may use which
+  proofs [--all] [X…] that the test each obeyed setting names fails without the setting: all, those
+                      whose row has X, or a sample of them
   samples             `--check` of every daemon on the samples in etc/
 ";
 
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["bench", words @ ..] => bench::run(words),
         ["edges"] => edges::check(),
+        ["proofs", words @ ..] => proofs::run(words),
         ["samples"] => samples::check(),
         _ => {
             eprint!("{USAGE}");

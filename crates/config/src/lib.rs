@@ -10,6 +10,7 @@
 pub mod docs;
 pub mod dovecot;
 pub mod files;
+mod forget;
 pub mod opendkim;
 pub mod postfix;
 pub mod problem;

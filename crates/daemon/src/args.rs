@@ -21,6 +21,8 @@ pub struct Args {
     pub sets: Vec<String>,
     /// `--check`: read everything, say what is wrong, change nothing.
     pub check: bool,
+    /// `--plan`: print what would be run, as JSON, and end.
+    pub plan: bool,
     /// `--json`: the answer of `--check` for programs.
     pub json: bool,
 }
@@ -57,6 +59,7 @@ impl Args {
                     args.sets.push(value("--set", "NAME=VALUE")?.to_string_lossy().into_owned())
                 }
                 Some("--check") => args.check = true,
+                Some("--plan") => args.plan = true,
                 Some("--json") => args.json = true,
                 _ => return Err(format!("unknown argument: {}", word.to_string_lossy())),
             }

@@ -62,7 +62,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 
 pub(crate) fn usage(name: &str, problem: &str) -> ExitCode {
     eprintln!("{name}: {problem}");
-    eprintln!("usage: {name} [-c PATH] [-x FILE] [--theoris FILE] [--check [--json]]");
+    eprintln!("usage: {name} [-c PATH] [-x FILE] [--theoris FILE] [--check [--json]] [--plan]");
     ExitCode::from(USAGE)
 }
 
@@ -75,4 +75,23 @@ pub(crate) fn check(args: &Args, plan: Result<Plan, Problems>) -> ExitCode {
         print!("{problems}");
     }
     if problems.has_errors() { ExitCode::from(CONFIGURATION) } else { ExitCode::SUCCESS }
+}
+
+/// The answer of `--plan`: the plan as JSON, or the problems that forbid one. Keys and passwords are not in a plan,
+/// but what the worker is told of tables and sockets is.
+pub(crate) fn show(plan: Result<Plan, Problems>) -> ExitCode {
+    match plan.map(|plan| serde_json::to_string(&plan)) {
+        Ok(Ok(text)) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::from(SYSTEM)
+        }
+        Err(problems) => {
+            eprint!("{problems}");
+            ExitCode::from(CONFIGURATION)
+        }
+    }
 }

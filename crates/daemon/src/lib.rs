@@ -77,5 +77,8 @@ pub fn main<D: Daemon>() -> ExitCode {
         Ok(args) => args,
         Err(usage) => return exit::usage(D::NAME, &usage),
     };
+    if args.plan {
+        return exit::show(own::plan::<D>(&args));
+    }
     if args.check { exit::check(&args, own::plan::<D>(&args)) } else { supervisor::main::<D>(args) }
 }

@@ -16,7 +16,7 @@ use crate::sandbox::{self, Needs};
 use crate::tls;
 
 /// Everything the supervisor has to set up for one generation of workers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
     pub listeners: Vec<Listen>,
     pub roles: Vec<Role>,
@@ -40,7 +40,7 @@ pub struct Plan {
 }
 
 /// One listening socket. Several may share a name: a worker's listener accepts from all of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listen {
     /// Also the name under which a service manager may pass the socket (`LISTEN_FDNAMES`).
     pub name: String,
@@ -60,21 +60,21 @@ impl Listen {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum At {
     Tcp(SocketAddr),
     Unix { path: PathBuf, mode: u32, owner: Owner },
 }
 
 /// Owner of a socket file; `None` leaves what the supervisor has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Owner {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
 }
 
 /// One kind of worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Role {
     pub name: String,
     /// Whom its processes become; `None` keeps the supervisor's user, and an `OnDemand` role gets
@@ -160,7 +160,7 @@ impl Role {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Processes {
     /// Always this many.
     Fixed(usize),
@@ -170,7 +170,7 @@ pub enum Processes {
 
 /// A way for workers to ask other workers: each request reaches one free server process and
 /// carries its own answer descriptor. It outlives reloads and the processes at both ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Link {
     pub name: String,
     /// Names of the roles that ask.
@@ -180,7 +180,7 @@ pub struct Link {
 }
 
 /// Which users a hand-over may name. The supervisor checks it, and never allows 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UserRange {
     pub first_uid: u32,
     /// 0 is no upper limit, as in Dovecot.
@@ -199,7 +199,7 @@ impl Default for UserRange {
 }
 
 /// How long the old ones may take to finish.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Grace {
     /// After a reload.
     pub reload: Duration,

@@ -219,7 +219,7 @@ mod tests {
             imap_id_log = *\nimap_capability = +X\nimap_client_workarounds = delay-newmail\n\
             imap_logout_format = %i\n\
             protocol imap {\n  mail_plugins = $mail_plugins imap_quota\n}\n\
-            plugin {\n  quota = count:Q\n  quota_rule = *:storage=1G\n  quota_rule2 = *:messages=5\n}\n\
+            plugin {\n  quota = count:Q\n  quota_rule = *:storage=1G\n  quota_rule2 = *:messages=5\n  quota_rule3 = *:storage=2G\n}\n\
             service imap-login {\n  inet_listener imap {\n    port = 1143\n  }\n}\n\
             namespace inbox {\n  inbox = yes\n  prefix = INBOX/\n  separator = /\n  hidden = no\n\
             mailbox Sent {\n    auto = create\n    special_use = \\Sent\n  }\n}\n\
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!((mail.id_send.as_str(), mail.capability.as_str()), ("name X", "+X"));
         assert_eq!((mail.logout_format.as_str(), mail.log_prefix.as_str()), ("%i", "%u"));
         let quota = mail.quota.unwrap();
-        assert_eq!((quota.root.as_str(), quota.rules.len()), ("count:Q", 2));
+        assert_eq!((quota.root.as_str(), quota.rules.len()), ("count:Q", 3));
         let [inbox, old] = &mail.namespaces[..] else { panic!("{:?}", mail.namespaces) };
         assert_eq!(
             (inbox.prefix.as_str(), inbox.separator, inbox.inbox),
@@ -278,6 +278,7 @@ mod tests {
                 "namespace a {\n  prefix = x/\n  subscriptions = no\n}\n",
                 "subscriptions = no is not",
             ),
+            ("namespace a {\n  prefix = x/\n  alias_for = y/\n}\n", "alias_for"),
             ("imap_client_workarounds = foo\n", "imap_client_workarounds: foo is none"),
             ("ssl_cert = text\nssl = yes\n", "ssl_cert is a text, not a file"),
             (
@@ -288,5 +289,24 @@ mod tests {
             let problems = planned(text).map(drop).unwrap_err().to_string();
             assert!(problems.contains(problem) && problems.contains("/d:"), "{problems}");
         }
+        let warned = planned("mail_fsync = never\n").unwrap().problems.to_string();
+        assert!(warned.contains("mail_fsync = never is not obeyed"), "{warned}");
+    }
+
+    #[test]
+    fn protocols_has_to_name_imap() {
+        let without = Memory::with([("/d", "protocols = pop3\nssl = no\n")]);
+        let problems = plan_of(&without, PathBuf::from("/d")).map(drop).unwrap_err().to_string();
+        assert!(problems.starts_with("/d:1: protocols does not name imap"), "{problems}");
+    }
+
+    #[test]
+    fn a_listener_may_have_an_address_of_its_own() {
+        let text =
+            "service imap-login {\n  inet_listener imap {\n    address = 192.0.2.7\n  }\n}\n";
+        let plan = planned(text).unwrap();
+        let addresses: Vec<String> =
+            plan.listeners.iter().map(|listener| format!("{:?}", listener.at)).collect();
+        assert!(addresses.contains(&"Tcp(192.0.2.7:143)".to_owned()), "{addresses:?}");
     }
 }

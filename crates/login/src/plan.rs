@@ -40,6 +40,11 @@ pub fn parts(
     let connection = Connection { protocol: Some(protocol), ..Connection::default() };
     let view = config.filter(&connection);
     let service = config.service(&format!("{protocol}-login"), problems);
+    if service.as_ref().is_some_and(|service| !service.enabled) {
+        let place = view.place(dovecot::PROTOCOLS).or_else(|| Some(Place::file(config.path())));
+        let text = format!("protocols does not name {protocol}: there is nothing to serve");
+        problems.error(place, text).instead(format!("protocols = {protocol}"));
+    }
     let ssl = view.get(dovecot::SSL, problems);
     let tls = if ssl == "no" { None } else { tls_plan(config, protocol, problems) };
     let (listeners, wrapped) = listeners(&view, service.as_ref(), tls.is_some(), problems);

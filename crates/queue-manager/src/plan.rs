@@ -231,3 +231,29 @@ fn listen(socket: &str, shared: &Shared, account: Option<&Account>) -> Listen {
     let path = shared.socket(socket);
     Listen { name: socket.to_owned(), at: At::Unix { path, mode: SOCKET_MODE, owner } }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::files::Memory;
+
+    #[test]
+    fn every_setting_of_the_queue_is_read() {
+        let read = |main: &str| {
+            let files = Memory::with([("/p/main.cf", main), ("/p/master.cf", "")]);
+            let mut problems = Problems::default();
+            let host = Host::read(&files, "/p".as_ref(), &mut problems);
+            format!("{:?}", shared(&host, &mut problems))
+        };
+        for line in [
+            "hash_queue_names = incoming",
+            "hash_queue_depth = 2",
+            "enable_long_queue_ids = yes",
+            "queue_directory = /q",
+            "syslog_name = x",
+            "mail_owner = x",
+        ] {
+            assert_ne!(read(line), read(""), "{line}");
+        }
+    }
+}

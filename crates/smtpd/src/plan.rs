@@ -129,6 +129,31 @@ mod tests {
     }
 
     #[test]
+    fn limits_on_clients_are_read() {
+        for (line, name, value) in [
+            ("smtpd_client_connection_count_limit = 7", "connection_count", "7"),
+            ("anvil_rate_time_unit = 7s", "window", r#"{"nanos":0,"secs":7}"#),
+        ] {
+            let (plan, _) = planned(line);
+            let rates = &plan.roles[0].settings["services"][0]["rates"];
+            assert_eq!(rates[name].to_string(), value, "{line}");
+        }
+    }
+
+    #[test]
+    fn settings_reach_the_worker() {
+        let plain = planned("").0.roles[0].settings.clone();
+        for line in [
+            "address_verify_poll_count = 7",
+            "address_verify_poll_delay = 7s",
+            "address_verify_service_name = x",
+            "allow_untrusted_routing = yes",
+        ] {
+            assert_ne!(planned(line).0.roles[0].settings, plain, "{line}");
+        }
+    }
+
+    #[test]
     fn stress_begins_where_postfix_would_run_no_more_processes() {
         let (plan, _) = planned("default_process_limit = 7\n");
         assert_eq!(plan.roles[0].settings["services"][0]["stress_at"], 7);

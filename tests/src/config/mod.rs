@@ -3,5 +3,6 @@
 mod broken;
 mod documents;
 mod register;
+mod removal;
 mod shipped;
 mod slips;

@@ -115,3 +115,37 @@ fn what_cannot_be_obeyed_is_told_with_its_line() {
          auth_mechanisms, or add a passwd-file with {PLAIN} passwords\n"
     );
 }
+
+/// Each line of a passdb and of a userdb changes what is read.
+#[test]
+fn every_setting_of_a_database_is_read() {
+    let lines = [
+        "default_fields = a=b",
+        "override_fields = a=b",
+        "result_success = continue",
+        "result_failure = return-fail",
+        "result_internalfail = return-fail",
+        "skip = found",
+    ];
+    for block in ["passdb", "userdb"] {
+        for line in lines {
+            // userdb {} knows found and never; passdb {} authenticated and never.
+            let line = if block == "passdb" {
+                line.replace("found", "authenticated")
+            } else {
+                line.into()
+            };
+            let read = |line: &str| {
+                let text = format!(
+                    "passdb {{\n  driver = passwd-file\n  args = /u\n  {}\n}}\nuserdb {{\n  driver = passwd-file\n  args = /u\n  {}\n}}\n",
+                    if block == "passdb" { line } else { "" },
+                    if block == "userdb" { line } else { "" },
+                );
+                let (settings, problems) = read(&text);
+                assert_eq!(problems, "", "{block} {line}");
+                serde_json::to_string(&settings.realm).unwrap()
+            };
+            assert_ne!(read(&line), read(""), "{block} {line}");
+        }
+    }
+}

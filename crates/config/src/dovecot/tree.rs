@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{Connection, View};
 use super::{check, legacy, parser};
+use crate::forget::is_forgotten;
 use crate::{Files, Place, Problems};
 
 /// A setting's value with `$name` replaced.
@@ -69,6 +70,7 @@ impl Config {
     pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> Self {
         let mut found = Problems::default();
         let mut root = parser::read(files, path, &mut found);
+        forget(&mut root, "");
         legacy::translate(&mut root, &mut found);
         check::names_and_values(&root, &mut found);
         problems.extend(found.by_place());
@@ -98,5 +100,20 @@ impl Config {
     /// ignoring it would change what is accepted, delivered or exposed.
     pub fn report_unsupported(&self, readers: &[&str], problems: &mut Problems) {
         check::report_unsupported(&self.root, readers, problems);
+    }
+}
+
+/// Leaves out what a proof leaves out: `service/unix_listener/mode` is the setting in those blocks.
+fn forget(section: &mut Section, path: &str) {
+    section.settings.retain(|(name, _)| {
+        let numbered = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        ![name.as_str(), numbered]
+            .iter()
+            .any(|name| is_forgotten("dovecot", &format!("{path}{name}")))
+    });
+    for inner in &mut section.sections {
+        let filter = ["protocol", "local", "remote", "local_name"].contains(&inner.kind.as_str());
+        let path = if filter { path.to_owned() } else { format!("{path}{}/", inner.kind) };
+        forget(inner, &path);
     }
 }

@@ -5,6 +5,7 @@ pub mod names;
 use std::path::{Path, PathBuf};
 
 use crate::files::why;
+use crate::forget::is_forgotten;
 use crate::register::{Fact, Ignored, Mark, Setting};
 use crate::suggest::nearest;
 use crate::{Files, Place, Problems};
@@ -57,6 +58,7 @@ impl Config {
     pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> Self {
         let mut config = Self::default();
         config.file(files, path, &Place::file(path), 0, problems);
+        config.entries.retain(|entry| !is_forgotten("opendkim", entry.fact.name));
         config
     }
 

@@ -11,6 +11,7 @@ use super::network::Network;
 use super::unknown;
 use super::view::View;
 use crate::files::why;
+use crate::forget::is_forgotten;
 use crate::text::Sourced;
 use crate::{Files, Place, Problems};
 
@@ -59,6 +60,7 @@ impl Host {
             services: master_cf::read(&master_path, &master, problems),
             machine: Machine { host_name: files.host_name(), addresses: files.addresses() },
         };
+        host.forget();
         host.read_origin(files, problems);
         unknown::report(&host, problems);
         unknown::report_values(&host, problems);
@@ -119,6 +121,14 @@ impl Host {
     /// accepted, relayed, delivered or exposed.
     pub fn report_unsupported(&self, commands: &[&str], problems: &mut Problems) {
         unknown::report_unsupported(self, commands, problems);
+    }
+
+    /// Leaves out what a proof leaves out.
+    fn forget(&mut self) {
+        self.main.retain(|name, _| !is_forgotten("postfix", name));
+        for service in &mut self.services {
+            service.overrides.retain(|known| !is_forgotten("postfix", &known.name));
+        }
     }
 
     /// Debian's myorigin may name a file, whose first line is the domain.
@@ -208,6 +218,8 @@ mod tests {
         let (new, _) = host("compatibility_level = 3.6\nmyhostname = only\n", "");
         assert_eq!(text(&new, "mynetworks"), "127.0.0.1/32 192.0.2.1/32 [::1]/128");
         assert_eq!(text(&new, "mydomain"), "localdomain");
+        let (own, _) = host("mynetworks_style = host\n", "");
+        assert_eq!(text(&own, "mynetworks"), "127.0.0.1/32 192.0.2.1/32 [::1]/128");
     }
 
     #[test]
@@ -233,6 +245,9 @@ mod tests {
             "/q/var/run/x",
             "compatibility level 0: chroot is the default"
         );
+        let (newer, _) = self::host("queue_directory = /q\ncompatibility_level = 3.6\n", master);
+        let asks = newer.service("asks", ServiceType::Inet).unwrap();
+        assert_eq!(newer.path(asks, "/var/run/x").display().to_string(), "/var/run/x");
         for name in ["jail", "free"] {
             assert_eq!(path(name, "private/auth"), "/q/private/auth");
         }
@@ -279,6 +294,15 @@ mod tests {
             )
         };
         assert_eq!((limit("local"), limit("smtp")), (2, 20));
+        assert_eq!(problems, "");
+        let (host, problems) = self::host(
+            "local_destination_concurrency_limit = 7\nlocal_destination_recipient_limit = 8\n",
+            "",
+        );
+        let mut limit =
+            |setting| host.main().for_transport("local", setting, &mut Problems::default());
+        assert_eq!(limit(postfix::DEFAULT_DESTINATION_CONCURRENCY_LIMIT), 7);
+        assert_eq!(limit(postfix::DEFAULT_DESTINATION_RECIPIENT_LIMIT), 8);
         assert_eq!(problems, "");
     }
 

@@ -6,7 +6,7 @@ use super::host::Host;
 use super::view::View;
 
 /// The file of a lookup table.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct TableFile {
     pub text: PathBuf,
     /// Where postmap puts the indexed form; its change, and not the text's, says that the text counts.

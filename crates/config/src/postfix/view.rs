@@ -7,6 +7,7 @@ use super::host::Host;
 use super::kind::{Kind, Raw};
 use super::master_cf::Service;
 use super::names::FACTS;
+use crate::forget::is_forgotten;
 use crate::register::{Fact, Setting, find};
 use crate::text::Sourced;
 use crate::{Place, Problems};
@@ -143,6 +144,7 @@ impl<'h> View<'h> {
                 let style = self.expanded("mynetworks_style").unwrap_or_default();
                 self.host.machine.networks(style.as_str())
             }
+            name if is_forgotten("postfix", name) && COMPUTED.contains(&name) => String::new(),
             "stress" => if self.stressed { "yes" } else { "" }.to_owned(),
             "service_name" => self.service.map(|service| service.name.clone()).unwrap_or_default(),
             "process_name" => {
@@ -167,6 +169,10 @@ impl<'h> View<'h> {
         }
     }
 }
+
+/// What no file sets.
+const COMPUTED: &[&str] =
+    &["stress", "service_name", "process_name", "process_id", "config_directory"];
 
 fn is_raw<K: 'static>() -> bool {
     std::any::TypeId::of::<K>() == std::any::TypeId::of::<Raw>()

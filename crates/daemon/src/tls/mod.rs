@@ -29,7 +29,7 @@ pub use identity::{Bundle, Certificate, IdentityError, read};
 use crate::stream::Stream;
 
 /// What one name of `Worker::tls` stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
     pub name: String,
     pub policy: Policy,
@@ -38,7 +38,7 @@ pub struct Plan {
 }
 
 /// A certificate chain and its key, as the configuration names them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IdentityFiles {
     /// Server names (SNI) that it is for, `*.example.com` among them; none for the default.
     pub names: Vec<String>,

@@ -214,4 +214,30 @@ mod tests {
         assert!(!caller.is_allowed(&[text("adam", false)], "postfix"));
         assert!(caller.is_allowed(&[], "eve"));
     }
+
+    #[test]
+    fn who_may_do_what_is_read_from_main_cf() {
+        let directory = std::env::temp_dir().join(format!("th-classic-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let read = |line: &str| {
+            std::fs::write(directory.join("master.cf"), "").unwrap();
+            std::fs::write(directory.join("main.cf"), line).unwrap();
+            let site = super::Site::read(&directory, 1).unwrap_or_else(|_| unreachable!());
+            format!(
+                "{:?}",
+                (site.may_submit, site.may_list, site.may_flush, site.showq, site.pickup)
+            )
+        };
+        let plain = read("");
+        for line in [
+            "authorized_submit_users = x",
+            "authorized_mailq_users = x",
+            "authorized_flush_users = x",
+            "showq_service_name = x",
+            "pickup_service_name = x",
+        ] {
+            assert_ne!(read(line), plain, "{line}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -318,7 +318,11 @@ fn every_setting_of_cleanup_has_its_effect() {
     }
     let peers = Peers::start();
     let mut wrong = Vec::new();
+    let forgotten = harness::forgotten();
     for (number, (setting, _, message)) in TRIES.iter().enumerate() {
+        if forgotten.as_ref().is_some_and(|name| !setting.starts_with(&format!("{name} ="))) {
+            continue;
+        }
         let records = message().records();
         let (bare, with) = (format!("bare{number}"), format!("with{number}"));
         let (theirs, ours) = (peers.theirs(&with, &records), peers.ours(&with, &records));

@@ -44,6 +44,12 @@ fn run(topic: &str) {
         return;
     }
     let mut cases = cases(topic);
+    if let Some(forgotten) = harness::forgotten() {
+        let sets = |case: &Case| case.settings.iter().any(|(name, _)| *name == forgotten);
+        if cases.iter().any(sets) {
+            cases.retain(sets);
+        }
+    }
     if let Ok(only) = std::env::var("THEORIS_CASE") {
         cases.retain(|case| case.name.contains(&only));
     }
