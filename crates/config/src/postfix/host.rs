@@ -299,8 +299,7 @@ mod tests {
             "local_destination_concurrency_limit = 7\nlocal_destination_recipient_limit = 8\n",
             "",
         );
-        let limit =
-            |setting| host.main().for_transport("local", setting, &mut Problems::default());
+        let limit = |setting| host.main().for_transport("local", setting, &mut Problems::default());
         assert_eq!(limit(postfix::DEFAULT_DESTINATION_CONCURRENCY_LIMIT), 7);
         assert_eq!(limit(postfix::DEFAULT_DESTINATION_RECIPIENT_LIMIT), 8);
         assert_eq!(problems, "");
