@@ -9,6 +9,7 @@ mod delivery;
 mod lmtp;
 mod plan;
 mod runner;
+mod service;
 mod task;
 
 use daemon::{Args, Daemon, Plan, Problems, Worker, WorkerError};

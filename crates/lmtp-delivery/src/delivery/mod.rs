@@ -7,44 +7,25 @@ mod read;
 mod source;
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use daemon::{HandedOver, Worker, WorkerError};
 
+use crate::service;
 use crate::task::{self, Failure, Outcome, Target, Task};
 
 pub use source::Message;
 
-/// How long an answer may take to be read.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Does what other workers hand over until this process has to finish.
 pub fn work(worker: Worker) -> Result<(), WorkerError> {
-    let service = worker.clone();
     let of_agents = worker.role() == task::AGENT_DELIVERY;
-    worker.run(async move {
-        let mut tasks = service.handed_over();
-        loop {
-            let handed_over = tokio::select! {
-                biased;
-                handed_over = tasks.next() => handed_over,
-                _ = service.finishing() => return Ok(()),
-            };
-            let busy = service.busy();
-            drop(tokio::task::spawn_blocking(move || {
-                let _busy = busy;
-                serve(handed_over, of_agents);
-            }));
-        }
-    })
+    service::serve_each(worker, move |handed_over| serve(handed_over, of_agents))
 }
 
 fn serve(handed_over: HandedOver, of_agents: bool) {
     let mut descriptors = handed_over.descriptors.into_iter();
     let Some(answer) = descriptors.next() else { return };
-    let mut answer = UnixStream::from(answer);
     let outcome = match serde_json::from_slice::<Task>(&handed_over.payload) {
         // The LMTP server meets strangers: whoever took it over should not get to read files.
         Ok(task) if matches!(task.target, Target::Dovecot(_)) == of_agents => {
@@ -53,14 +34,7 @@ fn serve(handed_over: HandedOver, of_agents: bool) {
         Ok(task) => perform(&task, descriptors.next().map(File::from)),
         Err(error) => Outcome::Failed(Failure::new("4.3.0", format!("unknown task: {error}"))),
     };
-    let sent = answer
-        .set_nonblocking(false)
-        .and_then(|()| answer.set_write_timeout(Some(PATIENCE)))
-        .and_then(|()| serde_json::to_vec(&outcome).map_err(io::Error::other))
-        .and_then(|bytes| answer.write_all(&bytes));
-    if let Err(error) = sent {
-        tracing::warn!(target: "mail", "warning: a delivery's outcome was not taken: {error}");
-    }
+    service::answer(UnixStream::from(answer), "a delivery's outcome", &outcome);
 }
 
 /// Does one task. What it answers is durable.

@@ -7,20 +7,18 @@ mod ended;
 mod launch;
 
 use std::fs::File;
-use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use daemon::{HandedOver, Worker, WorkerError};
 use serde::{Deserialize, Serialize};
 
+use crate::service;
+
 pub use ended::Ended;
 
 /// The role of the runners.
 pub const RUNNER: &str = "runner";
-/// How long an answer may take to be read.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A command and the message for its standard input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -72,22 +70,7 @@ pub struct Copy {
 
 /// Starts what the agent hands over until this process has to finish.
 pub fn work(worker: Worker) -> Result<(), WorkerError> {
-    let service = worker.clone();
-    worker.run(async move {
-        let mut tasks = service.handed_over();
-        loop {
-            let handed_over = tokio::select! {
-                biased;
-                handed_over = tasks.next() => handed_over,
-                _ = service.finishing() => return Ok(()),
-            };
-            let busy = service.busy();
-            drop(tokio::task::spawn_blocking(move || {
-                let _busy = busy;
-                serve(handed_over);
-            }));
-        }
-    })
+    service::serve_each(worker, serve)
 }
 
 fn serve(handed_over: HandedOver) {
@@ -97,13 +80,5 @@ fn serve(handed_over: HandedOver) {
         Ok(run) => launch::run(&run, File::from(content)),
         Err(error) => Ended::not_started(&format!("unknown task: {error}")),
     };
-    let mut answer = UnixStream::from(answer);
-    let sent = answer
-        .set_nonblocking(false)
-        .and_then(|()| answer.set_write_timeout(Some(PATIENCE)))
-        .and_then(|()| serde_json::to_vec(&ended).map_err(io::Error::other))
-        .and_then(|bytes| answer.write_all(&bytes));
-    if let Err(error) = sent {
-        tracing::warn!(target: "mail", "warning: how a command ended was not taken: {error}");
-    }
+    service::answer(UnixStream::from(answer), "how a command ended", &ended);
 }
