@@ -1,7 +1,5 @@
 //! The log lines of the queue manager and of the agents inside it, in Postfix's words.
 
-use std::time::Duration;
-
 use mail_types::{QueueId, Timestamp, quote_822};
 use protocol::postfix::{Dsn, MsgStats, Recipient};
 
@@ -60,7 +58,7 @@ pub fn recipient_line(
     format!(
         "to=<{}>, {original}relay={relay}, {}, dsn={}, status={status} ({})",
         external(&recipient.address),
-        delays(stats, now),
+        stats.delays(now),
         dsn.status,
         dsn.reason
     )
@@ -72,64 +70,11 @@ pub fn external(address: &str) -> String {
     if address.is_empty() { String::new() } else { quote_822(address) }
 }
 
-/// `delay=…, delays=a/b/c/d`: before the queue manager, in it, connecting, delivering.
-fn delays(stats: &MsgStats, now: Timestamp) -> String {
-    let done = if stats.deliver_done.is_zero() { now } else { stats.deliver_done };
-    let reached = |time: Timestamp| (!time.is_zero()).then_some(time);
-    let (arrival, active) = (stats.incoming_arrival, reached(stats.active_arrival));
-    let (handoff, setup) = (reached(stats.agent_handoff), reached(stats.conn_setup_done));
-    let zero = Duration::ZERO;
-    let parts = match (active, handoff, setup) {
-        (None, _, _) => [done.since(arrival), zero, zero, zero],
-        (Some(active), None, _) => [active.since(arrival), done.since(active), zero, zero],
-        (Some(active), Some(handoff), None) => {
-            [active.since(arrival), handoff.since(active), zero, done.since(handoff)]
-        }
-        (Some(active), Some(handoff), Some(setup)) => {
-            [active.since(arrival), handoff.since(active), setup.since(handoff), done.since(setup)]
-        }
-    };
-    let [a, b, c, d] = parts.map(seconds);
-    format!("delay={}, delays={a}/{b}/{c}/{d}", seconds(done.since(arrival)))
-}
-
-/// Two significant digits, at most two decimals, no zeros at the end.
-fn seconds(time: Duration) -> String {
-    let decimals = match time.as_secs() {
-        0 => 2,
-        1..=9 => 1,
-        _ => 0,
-    };
-    let text = format!("{:.decimals$}", time.as_secs_f64());
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{recipient_line, seconds};
+    use super::recipient_line;
     use mail_types::Timestamp;
     use protocol::postfix::{Dsn, MsgStats, Recipient};
-    use std::time::Duration;
-
-    #[test]
-    fn delays_have_two_digits_that_mean_something() {
-        for (millis, text) in [
-            (0, "0"),
-            (4, "0"),
-            (32, "0.03"),
-            (320, "0.32"),
-            (100, "0.1"),
-            (1_749, "1.7"),
-            (9_000, "9"),
-            (21_300, "21"),
-            (1_445_000, "1445"),
-        ] {
-            assert_eq!(seconds(Duration::from_millis(millis)), text);
-        }
-    }
 
     #[test]
     fn a_recipient_is_one_line() {
