@@ -352,8 +352,7 @@ impl Filter {
         Err(self.failed())
     }
 
-    /// What a reply that is no edit means. Nothing: another one follows.
-    #[allow(clippy::option_option)] // "not yet" and "go on" are two things
+    /// What a reply that is no edit means: "not yet" (another one follows) and "go on" are two things.
     pub fn decide(&mut self, stage: Stage, reply: Reply) -> Option<Option<Response>> {
         let connecting = matches!(stage, Stage::Connect | Stage::Helo);
         Some(match reply {

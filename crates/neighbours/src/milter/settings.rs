@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use config::Problems;
+use config::postfix::kind::Kind;
+use config::postfix::{self, View};
+use config::register::Setting;
 use protocol::milter::{Negotiation, Steps};
 use protocol::postfix::milter::MacroLists;
 use serde::{Deserialize, Serialize};
@@ -89,6 +93,44 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// Reads the `milter_*` settings.
+    pub fn read(view: &View<'_>, problems: &mut Problems) -> Self {
+        Self {
+            connect_timeout: view.get(postfix::MILTER_CONNECT_TIMEOUT, problems),
+            command_timeout: view.get(postfix::MILTER_COMMAND_TIMEOUT, problems),
+            content_timeout: view.get(postfix::MILTER_CONTENT_TIMEOUT, problems),
+            protocol: view.get(postfix::MILTER_PROTOCOL, problems),
+            default_action: view.get(postfix::MILTER_DEFAULT_ACTION, problems),
+            macros: MacroLists {
+                connect: view.get(postfix::MILTER_CONNECT_MACROS, problems),
+                helo: view.get(postfix::MILTER_HELO_MACROS, problems),
+                mail: view.get(postfix::MILTER_MAIL_MACROS, problems),
+                rcpt: view.get(postfix::MILTER_RCPT_MACROS, problems),
+                data: view.get(postfix::MILTER_DATA_MACROS, problems),
+                end_of_header: view.get(postfix::MILTER_END_OF_HEADER_MACROS, problems),
+                end_of_data: view.get(postfix::MILTER_END_OF_DATA_MACROS, problems),
+                unknown: view.get(postfix::MILTER_UNKNOWN_COMMAND_MACROS, problems),
+            },
+            macro_defaults: view.get(postfix::MILTER_MACRO_DEFAULTS, problems),
+        }
+    }
+
+    /// The filters that `list`, such as `smtpd_milters`, names; with a mistake in it there are none, and a problem.
+    pub fn listed<K: Kind<Value = String>>(
+        &self,
+        view: &View<'_>,
+        list: Setting<K>,
+        problems: &mut Problems,
+    ) -> Settings {
+        let settings = self.settings(&view.get(list, problems));
+        settings.unwrap_or_else(|problem| {
+            problems
+                .error(view.place(list), format!("{}: {problem}", list.name()))
+                .instead(format!("{} = inet:localhost:8891", list.name()));
+            Settings::default()
+        })
+    }
+
     /// Reads a list of filters, such as `inet:host:port, { unix:path, default_action=accept }`. `DISABLE` and nothing
     /// are no filters.
     ///

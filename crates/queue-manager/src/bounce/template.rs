@@ -329,8 +329,8 @@ impl Words<'_, '_> {
         Some(out)
     }
 
-    /// The value of a name such as `maximal_queue_lifetime_days`; `None` stops the line.
-    #[allow(clippy::option_option, reason = "a fault, no such name, or the value")]
+    /// The value of a name such as `maximal_queue_lifetime_days`; `None`, a fault, stops the line;
+    /// `Some(None)` is no such name.
     fn time(&mut self, kind: Kind, name: &str, place: Option<&Place>) -> Option<Option<String>> {
         let view = self.view;
         let (setting, unit, time, at) = if let Some(unit) = name.strip_prefix("delay_warning_time_")

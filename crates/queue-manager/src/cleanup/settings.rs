@@ -5,7 +5,6 @@ use std::time::Duration;
 use config::Problems;
 use config::postfix::{self, View};
 use neighbours::milter;
-use protocol::postfix::milter::MacroLists;
 use routing::{Maps, TableName};
 use serde::{Deserialize, Serialize};
 
@@ -203,31 +202,8 @@ fn limits(view: &View<'_>, problems: &mut Problems) -> Limits {
 }
 
 fn milters(view: &View<'_>, problems: &mut Problems) -> OwnMilters {
-    let texts = milter::Texts {
-        connect_timeout: view.get(postfix::MILTER_CONNECT_TIMEOUT, problems),
-        command_timeout: view.get(postfix::MILTER_COMMAND_TIMEOUT, problems),
-        content_timeout: view.get(postfix::MILTER_CONTENT_TIMEOUT, problems),
-        protocol: view.get(postfix::MILTER_PROTOCOL, problems),
-        default_action: view.get(postfix::MILTER_DEFAULT_ACTION, problems),
-        macros: MacroLists {
-            connect: view.get(postfix::MILTER_CONNECT_MACROS, problems),
-            helo: view.get(postfix::MILTER_HELO_MACROS, problems),
-            mail: view.get(postfix::MILTER_MAIL_MACROS, problems),
-            rcpt: view.get(postfix::MILTER_RCPT_MACROS, problems),
-            data: view.get(postfix::MILTER_DATA_MACROS, problems),
-            end_of_header: view.get(postfix::MILTER_END_OF_HEADER_MACROS, problems),
-            end_of_data: view.get(postfix::MILTER_END_OF_DATA_MACROS, problems),
-            unknown: view.get(postfix::MILTER_UNKNOWN_COMMAND_MACROS, problems),
-        },
-        macro_defaults: view.get(postfix::MILTER_MACRO_DEFAULTS, problems),
-    };
-    let filters = texts.settings(&view.get(postfix::NON_SMTPD_MILTERS, problems));
-    let filters = filters.unwrap_or_else(|problem| {
-        problems
-            .error(view.place(postfix::NON_SMTPD_MILTERS), format!("non_smtpd_milters: {problem}"))
-            .instead("non_smtpd_milters = inet:localhost:8891");
-        milter::Settings::default()
-    });
+    let texts = milter::Texts::read(view, problems);
+    let filters = texts.listed(view, postfix::NON_SMTPD_MILTERS, problems);
     OwnMilters {
         filters,
         daemon_name: view.get(postfix::MILTER_MACRO_DAEMON_NAME, problems),
