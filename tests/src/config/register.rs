@@ -31,6 +31,13 @@ fn every_obeyed_setting_is_read_by_code() {
     assert_eq!(unread, Vec::<String>::new(), "mark these unsupported, or read them");
 }
 
+#[test]
+fn every_obeyed_setting_names_a_test() {
+    let facts = usage::PRODUCTS.iter().flat_map(|product| product.facts);
+    let named = facts.map(|fact| fact.test.to_owned()).filter(|name| !name.is_empty()).collect();
+    assert_eq!(usage::unproved(&named), Vec::<String>::new());
+}
+
 /// `smtpd::session::tests::name`, or `compliance::smtpd::name` for the tests that cross daemons.
 #[test]
 fn every_test_that_the_register_names_exists() {
