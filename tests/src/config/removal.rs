@@ -53,7 +53,10 @@ fn forget_places(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("problems");
-            fields.retain(|_, field| field.get("line").is_none() && !field.is_null());
+            fields.retain(|_, field| {
+                let place = field.get("file").is_some() && field.get("line").is_some();
+                !place && !field.is_null()
+            });
             fields.values_mut().for_each(forget_places);
         }
         Value::Array(values) => values.iter_mut().for_each(forget_places),
