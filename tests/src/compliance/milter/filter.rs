@@ -37,7 +37,8 @@ impl Default for Script {
 #[derive(Debug, Default)]
 struct State {
     script: Script,
-    seen: Vec<String>,
+    /// What each connection has said, in the order in which they were opened: two of them are two conversations.
+    seen: Vec<Vec<String>>,
     open: usize,
 }
 
@@ -57,15 +58,22 @@ impl Filter {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let serving = serving.clone();
-                serving.shared.0.lock().unwrap().open += 1;
+                let number = serving.opened();
                 std::thread::spawn(move || {
-                    serving.serve(stream);
+                    serving.serve(number, stream);
                     serving.shared.0.lock().unwrap().open -= 1;
                     serving.shared.1.notify_all();
                 });
             }
         });
         filter
+    }
+
+    fn opened(&self) -> usize {
+        let mut state = self.shared.0.lock().unwrap();
+        state.open += 1;
+        state.seen.push(Vec::new());
+        state.seen.len() - 1
     }
 
     pub fn play(&self, script: &Script) {
@@ -83,20 +91,20 @@ impl Filter {
             });
         let (mut state, timeout) = waiting.unwrap();
         assert!(!timeout.timed_out(), "a filter is still talked to: {:?}", state.seen);
-        std::mem::take(&mut state.seen)
+        std::mem::take(&mut state.seen).concat()
     }
 
-    fn note(&self, line: String) {
-        self.shared.0.lock().unwrap().seen.push(line);
+    fn note(&self, number: usize, line: String) {
+        self.shared.0.lock().unwrap().seen[number].push(line);
     }
 
-    fn serve(&self, mut stream: TcpStream) {
+    fn serve(&self, number: usize, mut stream: TcpStream) {
         let script = self.shared.0.lock().unwrap().script.clone();
         let mut buffer = Default::default();
         while let Some(event) = read(&mut stream, &mut buffer) {
             let letter = char::from(event.code());
             let line = shown(&event);
-            self.note(line);
+            self.note(number, line);
             let steps = script.negotiation.steps;
             let answered = event.stage().is_some_and(|stage| steps.answers(stage));
             let acts = match (&event, script.acts.get(&letter)) {
