@@ -118,7 +118,10 @@ fn postfix_logs_in_through_our_authd() {
         .collect();
     assert_eq!(subjects, (0..ROUNDS).collect());
     let used = "sasl_method=PLAIN, sasl_username=user@example.org";
-    assert_eq!(postfix.log.text().matches(used).count(), ROUNDS / 2);
+    postfix.log.wait_until("the logins", |lines| {
+        let logins = lines.iter().filter(|line| line.text.contains(used)).count();
+        (logins == ROUNDS / 2).then_some(())
+    });
     authd.log.wait_for("passwd-file(user@example.org,127.0.0.1): Password mismatch");
     postfix.stop();
 }

@@ -1,5 +1,7 @@
 //! Real filters behind our smtpd: clamav-milter, rspamd and OpenDKIM in one chain, with our cleanup and Postfix's.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -52,6 +54,14 @@ fn listens(port: u16) {
     });
 }
 
+/// What clamd says to a ping.
+fn pong(clamd: &Path) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(clamd)?;
+    stream.write_all(b"nPING\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map(|_| answer)
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -60,6 +70,7 @@ fn text(path: &Path) -> &str {
 struct Filters {
     _running: Vec<Running>,
     ports: [u16; 3],
+    root: PathBuf,
 }
 
 impl Filters {
@@ -101,7 +112,11 @@ impl Filters {
                 Canonicalization relaxed/simple\nRequireSafeKeys no\nPidFile {shown}/opendkim.pid\n", key.display()),
         );
         let mut running = vec![run("clamd", &["-c", text(&clamd)], root.join("clamd.log"))];
-        log::eventually("clamd", || root.join("clamd.sock").exists().then_some(()));
+        // clamav-milter asks it once at its start, and not again for a minute: a socket in the file system is not enough.
+        let clamd = root.join("clamd.sock");
+        log::eventually("clamd to answer", || {
+            pong(&clamd).ok().filter(|answer| answer == "PONG\n")
+        });
         running.push(run("clamav-milter", &["-c", text(&milter)], root.join("clamav.log")));
         running.push(run(
             "rspamd",
@@ -111,12 +126,22 @@ impl Filters {
         running.push(run("opendkim", &["-f", "-x", text(&dkim)], root.join("opendkim.log")));
         let ports = [clamav, rspamd, opendkim];
         ports.into_iter().for_each(listens);
-        Self { _running: running, ports }
+        Self { _running: running, ports, root }
+    }
+
+    /// What all of them have logged.
+    fn said(&self) -> String {
+        ["clamd", "clamav", "rspamd", "opendkim"]
+            .map(|name| {
+                let text = std::fs::read_to_string(self.root.join(name).with_extension("log"));
+                format!("{name}: {}", text.unwrap_or_default())
+            })
+            .join("\n")
     }
 }
 
 /// Sends `count` messages, of ten one is spam and one infected; those that were queued, and how many were refused.
-fn send(port: u16, count: usize) -> (Vec<String>, usize) {
+fn send(port: u16, count: usize, said: impl Fn() -> String) -> (Vec<String>, usize) {
     let (mut queued, mut refused) = (Vec::new(), 0);
     for batch in 0..count / 10 {
         let mut client = Client::tcp(port);
@@ -139,7 +164,8 @@ fn send(port: u16, count: usize) -> (Vec<String>, usize) {
             match reply.split_once("queued as ") {
                 Some((_, id)) => queued.push(id.trim().to_owned()),
                 None => {
-                    assert!(!refusal.is_empty() && reply.starts_with(refusal), "{reply}");
+                    let meant = !refusal.is_empty() && reply.starts_with(refusal);
+                    assert!(meant, "{batch}.{number}: {reply}\n{}", said());
                     refused += 1;
                 }
             }
@@ -183,7 +209,8 @@ fn hundred(our_cleanup: bool) {
     };
     let cleanup = our_cleanup.then(|| start("queue-manager", postfix.config()));
     let smtpd = start("smtpd", scratch.join("ours"));
-    let (queued, refused) = send(port, 100);
+    let said = || format!("{}\n{}", smtpd.log.text(), filters.said());
+    let (queued, refused) = send(port, 100, said);
     assert_eq!((queued.len(), refused), (80, 20));
     let messages = scratch.directory("messages");
     for id in &queued {
