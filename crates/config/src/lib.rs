@@ -11,6 +11,7 @@ pub mod docs;
 pub mod dovecot;
 pub mod files;
 mod forget;
+pub mod inventory;
 pub mod opendkim;
 pub mod postfix;
 pub mod problem;

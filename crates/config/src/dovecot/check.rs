@@ -29,7 +29,7 @@ const BLOCKS: &[(&str, &[&str])] = &[
     ("namespace/", &["mailbox"]),
 ];
 /// Blocks whose settings may have any name.
-const OF_ANY_NAME: &[&str] = &["dict/", "metric/", "event_exporter/"];
+pub(super) const OF_ANY_NAME: &[&str] = &["dict/", "metric/", "event_exporter/"];
 
 /// Reports every unknown name and every value that cannot be read.
 pub fn names_and_values(root: &Section, problems: &mut Problems) {
@@ -52,17 +52,7 @@ pub fn names_and_values(root: &Section, problems: &mut Problems) {
 
 /// See [`super::Config::report_unsupported`].
 pub fn report_unsupported(root: &Section, readers: &[&str], problems: &mut Problems) {
-    let mut loaded = Vec::new();
-    let mut collect = |_: &str, section: &Section, _: &mut Problems| {
-        let plugins = section.value("mail_plugins").map_or("", |value| value.text.as_str());
-        loaded.extend(plugins.split_ascii_whitespace().map(|name| name.replace('_', "")));
-    };
-    visit(root, "", &mut collect, problems);
-    // What a plugin would read says nothing while no program loads the plugin.
-    let idle = |full: &str| {
-        let setting = full.strip_prefix("plugin/").map(|name| name.replace('_', ""));
-        setting.is_some_and(|name| !loaded.iter().any(|plugin| name.starts_with(plugin.as_str())))
-    };
+    let loaded = loaded_plugins(root);
     let mut report = |path: &str, section: &Section, problems: &mut Problems| {
         for (name, value) in &section.settings {
             let full = format!("{path}{name}");
@@ -70,13 +60,30 @@ pub fn report_unsupported(root: &Section, readers: &[&str], problems: &mut Probl
                 && fact.mark == Mark::Unsupported
                 && readers.iter().any(|reader| fact.is_read_by(reader))
                 && !same(&value.text, fact.default)
-                && !idle(&full)
+                && !is_idle(&full, &loaded)
             {
                 report_one(name, fact, &value.at, problems);
             }
         }
     };
     visit(root, "", &mut report, problems);
+}
+
+/// The plugins that some program loads, without `_`.
+pub(super) fn loaded_plugins(root: &Section) -> Vec<String> {
+    let mut loaded = Vec::new();
+    let mut collect = |_: &str, section: &Section, _: &mut Problems| {
+        let plugins = section.value("mail_plugins").map_or("", |value| value.text.as_str());
+        loaded.extend(plugins.split_ascii_whitespace().map(|name| name.replace('_', "")));
+    };
+    visit(root, "", &mut collect, &mut Problems::default());
+    loaded
+}
+
+/// Whether a setting is of a plugin that no program loads: what it would read says nothing.
+pub(super) fn is_idle(full: &str, loaded: &[String]) -> bool {
+    let setting = full.strip_prefix("plugin/").map(|name| name.replace('_', ""));
+    setting.is_some_and(|name| !loaded.iter().any(|plugin| name.starts_with(plugin.as_str())))
 }
 
 fn report_one(name: &str, fact: &Fact, at: &Place, problems: &mut Problems) {
@@ -91,14 +98,14 @@ fn report_one(name: &str, fact: &Fact, at: &Place, problems: &mut Problems) {
     }
 }
 
-fn same(left: &str, right: &str) -> bool {
+pub(super) fn same(left: &str, right: &str) -> bool {
     let letters =
         |text: &str| text.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
     letters(left) == letters(right)
 }
 
 /// Calls `look` with each block and the start of its settings' names in the register (`service/unix_listener/`).
-fn visit(
+pub(super) fn visit(
     section: &Section,
     path: &str,
     look: &mut dyn FnMut(&str, &Section, &mut Problems),
@@ -173,7 +180,7 @@ fn check_setting(path: &str, name: &str, value: &Value, problems: &mut Problems)
 }
 
 /// The row of a name; `quota_rule7` is read like `quota_rule`.
-fn fact_of(full: &str) -> Option<&'static Fact> {
+pub(super) fn fact_of(full: &str) -> Option<&'static Fact> {
     find(FACTS, full).or_else(|| {
         let plugin = full.strip_prefix("plugin/")?;
         let base = plugin.trim_end_matches(|c: char| c.is_ascii_digit());

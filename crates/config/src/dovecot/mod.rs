@@ -12,6 +12,7 @@
 
 mod check;
 mod include;
+mod inventory;
 pub mod kind;
 mod legacy;
 mod lexer;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::files::why;
 use crate::forget::is_forgotten;
+use crate::inventory::{Standing, Written};
 use crate::register::{Fact, Ignored, Mark, Setting};
 use crate::suggest::nearest;
 use crate::{Files, Place, Problems};
@@ -101,6 +102,19 @@ impl Config {
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
+    }
+
+    /// Every setting, in the order written.
+    #[must_use]
+    pub fn inventory(&self) -> Vec<Written> {
+        let written = |entry: &Entry| Written {
+            name: entry.fact.name.to_owned(),
+            of: String::new(),
+            at: entry.at.clone(),
+            standing: Standing::Known(entry.fact),
+            is_default: entry.value.eq_ignore_ascii_case(entry.fact.default),
+        };
+        self.entries.iter().map(written).collect()
     }
 
     /// Tells each setting that we do not obey and that has another value than its default.

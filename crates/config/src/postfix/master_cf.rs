@@ -51,6 +51,20 @@ pub enum ServiceType {
     Pass,
 }
 
+impl ServiceType {
+    /// The word in master.cf.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Unix => "unix",
+            Self::UnixDgram => "unix-dgram",
+            Self::Fifo => "fifo",
+            Self::Pass => "pass",
+        }
+    }
+}
+
 /// Which directory holds a service's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -12,6 +12,7 @@
 
 pub mod expand;
 mod host;
+mod inventory;
 pub mod kind;
 mod lines;
 mod main_cf;

@@ -49,7 +49,7 @@ pub fn report(host: &Host, problems: &mut Problems) {
     }
     written.sort_by_key(|(_, at)| *at);
     for (name, at) in written {
-        if find(FACTS, name).is_some() || used.names.contains(name) || used.has_prefix_of(name) {
+        if find(FACTS, name).is_some() || used.has(name) {
             continue;
         }
         match transport_of(name) {
@@ -77,7 +77,7 @@ fn meant(known: Option<&str>, else_do: &str) -> String {
     known.map_or_else(|| else_do.to_owned(), |known| format!("did you mean {known}?"))
 }
 
-fn transport_of(name: &str) -> Option<&str> {
+pub(super) fn transport_of(name: &str) -> Option<&str> {
     OF_TRANSPORTS
         .iter()
         .find_map(|suffix| name.strip_suffix(suffix)?.strip_suffix('_'))
@@ -85,13 +85,18 @@ fn transport_of(name: &str) -> Option<&str> {
 }
 
 /// The names of the operator's own that some value refers to.
-struct Used {
+pub(super) struct Used {
     names: BTreeSet<String>,
     /// Names of `ldap:name`, `mysql:name` … tables, whose settings are `name_server_host` and so on.
     prefixes: BTreeSet<String>,
 }
 
 impl Used {
+    /// Whether some value reads it.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains(name) || self.has_prefix_of(name)
+    }
+
     fn has_prefix_of(&self, name: &str) -> bool {
         self.prefixes.iter().any(|prefix| {
             name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('_'))
@@ -99,7 +104,7 @@ impl Used {
     }
 }
 
-fn used_names(host: &Host) -> Used {
+pub(super) fn used_names(host: &Host) -> Used {
     let mut used = Used { names: BTreeSet::new(), prefixes: BTreeSet::new() };
     let mut look = |value: &Sourced| {
         used.names.extend(references(value.as_str()));
@@ -201,7 +206,7 @@ fn report_one(fact: &Fact, view: View<'_>, value: &Sourced, at: &Place, problems
 }
 
 /// Whether two values are the same apart from blanks, commas and letters' case.
-fn same(left: &str, right: &str) -> bool {
+pub(super) fn same(left: &str, right: &str) -> bool {
     let words = |text: &str| -> Vec<String> {
         text.split(|c: char| c.is_ascii_whitespace() || c == ',')
             .filter(|w| !w.is_empty())

@@ -1,0 +1,67 @@
+//! The lines of dovecot.conf and its includes that set something.
+
+use super::check::{OF_ANY_NAME, fact_of, is_idle, loaded_plugins, same, visit};
+use super::tree::{Config, Section};
+use crate::Problems;
+use crate::inventory::{Standing, Written};
+
+impl Config {
+    /// Every setting, also those inside blocks, in the order of files and lines. Old names stand under those of today.
+    #[must_use]
+    pub fn inventory(&self) -> Vec<Written> {
+        let loaded = loaded_plugins(&self.root);
+        let mut written = Vec::new();
+        let mut look = |path: &str, section: &Section, _: &mut Problems| {
+            for (name, value) in &section.settings {
+                let full = format!("{path}{name}");
+                let standing = if OF_ANY_NAME.contains(&path) {
+                    Standing::Own
+                } else if is_idle(&full, &loaded) {
+                    Standing::Idle
+                } else {
+                    fact_of(&full).map_or(Standing::Unknown, Standing::Known)
+                };
+                let is_default =
+                    matches!(standing, Standing::Known(fact) if same(&value.text, fact.default));
+                written.push(Written {
+                    name: name.clone(),
+                    of: path.trim_end_matches('/').to_owned(),
+                    at: value.at.clone(),
+                    standing,
+                    is_default,
+                });
+            }
+        };
+        visit(&self.root, "", &mut look, &mut Problems::default());
+        written.sort_by(|one, other| one.at.cmp(&other.at));
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Problems;
+    use crate::dovecot::Config;
+    use crate::files::Memory;
+    use crate::inventory::Meaning;
+
+    #[test]
+    fn every_line_has_a_meaning() {
+        let text = "mail_location = maildir:~/Maildir\nmail_debug = yes\nplugin {\n  sieve = ~/x\n}\nservice auth {\n  unix_listener a {\n    mode = 0600\n  }\n}\n\
+                    dict {\n  quota = mysql:/x\n}\nprotocol lmtp {\n  mail_plugins = acl\n}\n";
+        let config =
+            Config::read(&Memory::with([("/d", text)]), "/d".as_ref(), &mut Problems::default());
+        let found: Vec<String> = config
+            .inventory()
+            .iter()
+            .map(|one| format!("{} {}/{} {:?}", one.at.line, one.of, one.name, one.meaning()))
+            .collect();
+        assert_eq!(found[0], "1 /mail_location Obeyed");
+        assert_eq!(found[2], "4 plugin/sieve Harmless");
+        assert_eq!(found[3], "8 service/unix_listener/mode Obeyed");
+        assert_eq!(found[4], "12 dict/quota Obeyed");
+        assert!(found[5].starts_with("15 /mail_plugins "), "{found:?}");
+        assert_eq!(found.len(), 6);
+        assert!(config.inventory().iter().all(|one| one.meaning() != Meaning::Unknown));
+    }
+}
