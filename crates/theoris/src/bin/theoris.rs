@@ -1,0 +1,6 @@
+//! The operator's command.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    theoris::command::main()
+}

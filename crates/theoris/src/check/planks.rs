@@ -1,0 +1,224 @@
+//! Plank by plank: what there is to take over, and what its daemon says of the host's files.
+
+use config::dovecot::ListenerKind;
+use config::opendkim::names;
+use config::postfix::{Host, Service, ServiceType};
+use config::{Place, Problem, Problems, dovecot, postfix};
+
+use super::Asked;
+use super::daemons::{self, Verdict};
+use super::files::{DOVECOT, Files, OPENDKIM, POSTFIX};
+use super::machine::Machine;
+use super::report::{Finding, PlankReport, Report, State};
+use crate::plank::Plank;
+
+/// Programs of master.cf that Postfix goes on with, whatever is adopted.
+const STAY: [&str; 8] =
+    ["verify", "proxymap", "tlsmgr", "scache", "postlogd", "spawn", "qmqpd", "master"];
+
+/// Fills in the planks and what stands in their way.
+pub fn look(asked: &Asked, files: &Files, machine: &Machine, report: &mut Report) {
+    let mut present = Vec::new();
+    for &plank in &asked.planks {
+        let (state, what) = match found(files, plank) {
+            Ok(what) if is_ours(files, plank) => (State::Ours, what),
+            Ok(what) => (State::Ready, what),
+            Err(why) => (State::Absent, why),
+        };
+        let mut line = PlankReport { plank, state, what, warnings: 0, obstacles: 0 };
+        if state != State::Absent {
+            present.push(plank);
+            ask_daemon(files, &mut line, report);
+        }
+        report.planks.push(line);
+    }
+    machine.obstacles(&present).into_iter().for_each(|finding| report.find(finding));
+    if let Some(host) = &files.postfix {
+        of_postfix(host, &present, report);
+    }
+}
+
+/// The daemon's own reading of the files: it alone knows what it can run with.
+fn ask_daemon(files: &Files, line: &mut PlankReport, report: &mut Report) {
+    let plank = line.plank;
+    match daemons::check(&files.here(), plank) {
+        Verdict::Problems(problems) => {
+            for problem in &problems {
+                report.find(Finding::from(problem).of(plank));
+            }
+        }
+        Verdict::NotInstalled(why) => {
+            // What can be told without it.
+            let told = files.problems_of(plank);
+            told.iter().for_each(|problem: &Problem| report.find(Finding::from(problem).of(plank)));
+            line.state = State::Unchecked;
+            let text = format!("our daemon is not installed, so its own check did not run ({why})");
+            report.find(
+                Finding::warning(None, text)
+                    .mend(format!(
+                        "install theoris-{}, or name its directory with --daemons",
+                        plank.daemon()
+                    ))
+                    .of(plank),
+            );
+        }
+        Verdict::Broken(why) => {
+            report.find(
+                Finding::critical(None, why).mend("install our daemons of this version").of(plank),
+            );
+        }
+    }
+}
+
+impl Files {
+    /// The paths of what is there: a daemon that reads two products is told of those alone.
+    fn here(&self) -> daemons::Here<'_> {
+        daemons::Here {
+            paths: &self.paths,
+            postfix: self.postfix.is_some(),
+            dovecot: self.dovecot.is_some(),
+        }
+    }
+
+    /// What the daemon of a plank would say at least.
+    fn problems_of(&self, plank: Plank) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        if let Some(host) = &self.postfix
+            && !plank.commands().is_empty()
+        {
+            problems.extend(self.told_of(POSTFIX));
+            host.report_unsupported(plank.commands(), &mut problems);
+        }
+        if let Some(config) = &self.dovecot
+            && !plank.dovecot_readers().is_empty()
+        {
+            problems.extend(self.told_of(DOVECOT));
+            config.report_unsupported(plank.dovecot_readers(), &mut problems);
+        }
+        if let (Plank::Dkim, Some(config)) = (plank, &self.opendkim) {
+            problems.extend(self.told_of(OPENDKIM));
+            config.report_unsupported(&mut problems);
+        }
+        problems.iter().cloned().collect()
+    }
+}
+
+/// What there is of a plank, or why there is nothing.
+fn found(files: &Files, plank: Plank) -> Result<String, String> {
+    match plank {
+        Plank::Dkim => {
+            let config = files.opendkim.as_ref().ok_or("OpenDKIM is not installed")?;
+            let socket = config.text(names::SOCKET).ok_or("opendkim.conf names no Socket")?;
+            Ok(format!("OpenDKIM at {socket}"))
+        }
+        Plank::Auth => of_dovecot(files, "auth", None),
+        Plank::Pop3 => of_dovecot(files, "pop3-login", Some("pop3")),
+        Plank::Imap => of_dovecot(files, "imap-login", Some("imap")),
+        Plank::Mda => {
+            let lmtp = of_dovecot(files, "lmtp", Some("lmtp"));
+            match (services(files, plank), lmtp) {
+                (Ok(agents), Ok(lmtp)) => Ok(format!("{agents}; {lmtp}")),
+                (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
+                (Err(why), Err(_)) => Err(why),
+            }
+        }
+        Plank::SmtpOut | Plank::SmtpIn | Plank::Queue => services(files, plank),
+    }
+}
+
+/// The services of master.cf that a plank takes over.
+fn services(files: &Files, plank: Plank) -> Result<String, String> {
+    let host = files.postfix.as_ref().ok_or("Postfix is not installed")?;
+    let names: Vec<&str> = of_plank(host, plank).map(|service| service.name.as_str()).collect();
+    if names.is_empty() {
+        return Err(format!("no service of master.cf runs {}", plank.commands().join(", ")));
+    }
+    Ok(format!("Postfix's {}", names.join(", ")))
+}
+
+fn of_plank(host: &Host, plank: Plank) -> impl Iterator<Item = &Service> {
+    host.services().filter(move |service| {
+        plank.commands().contains(&service.command.as_str())
+            && (plank != Plank::SmtpIn || service.kind == ServiceType::Inet)
+    })
+}
+
+/// The listeners of a service of Dovecot.
+fn of_dovecot(files: &Files, service: &str, protocol: Option<&str>) -> Result<String, String> {
+    let config = files.dovecot.as_ref().ok_or("Dovecot is not installed")?;
+    let mut quiet = Problems::default();
+    let wanted = config.global().get(dovecot::PROTOCOLS, &mut quiet);
+    if let Some(protocol) = protocol.filter(|name| !wanted.iter().any(|word| word.text == *name)) {
+        return Err(format!("protocols of dovecot.conf has no {protocol}"));
+    }
+    let service = config.service(service, &mut quiet).ok_or("Dovecot has no such service")?;
+    let mut shown: Vec<String> = Vec::new();
+    for listener in &service.listeners {
+        match &listener.kind {
+            ListenerKind::Inet { port, .. } => shown.push(format!("port {port}")),
+            ListenerKind::Unix { path, .. } if listener.at.is_some() => {
+                shown.push(path.display().to_string());
+            }
+            ListenerKind::Unix { .. } | ListenerKind::Fifo { .. } => {}
+        }
+    }
+    if shown.is_empty() {
+        shown.push(format!("{} sockets", service.listeners.len()));
+    }
+    Ok(format!("Dovecot's {}: {}", service.name, shown.join(", ")))
+}
+
+/// Marked in master.cf by `theoris adopt`.
+fn is_ours(files: &Files, plank: Plank) -> bool {
+    let host = files.postfix.as_ref();
+    host.is_some_and(|host| of_plank(host, plank).any(|service| service.adopted))
+}
+
+/// What adopting meets in master.cf and in the instance, beside settings.
+fn of_postfix(host: &Host, present: &[Plank], report: &mut Report) {
+    let planks: Vec<Plank> =
+        present.iter().copied().filter(|plank| !plank.commands().is_empty()).collect();
+    if planks.is_empty() {
+        return;
+    }
+    let mut tell = |finding: Finding| report.find(Finding { planks: planks.clone(), ..finding });
+    let master = Place::file(host.directory().join("master.cf"));
+    let name = host.main().text("multi_instance_name", &mut Problems::default());
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        let text = format!("this is {name}, not the default instance of Postfix");
+        tell(
+            Finding::critical(name.place().cloned(), text)
+                .mend("adopt the default instance alone; this one stays with Postfix"),
+        );
+    }
+    let jailed: Vec<&str> = host
+        .services()
+        .filter(|service| host.is_chrooted(service))
+        .filter(|service| {
+            planks.iter().any(|plank| plank.commands().contains(&service.command.as_str()))
+        })
+        .map(|service| service.name.as_str())
+        .collect();
+    if !jailed.is_empty() {
+        let queue = host.main().get(postfix::QUEUE_DIRECTORY, &mut Problems::default());
+        let text = format!(
+            "{} have chroot y: an absolute path of a socket or a table, /x, means {queue}/x there, and to us too",
+            jailed.join(", ")
+        );
+        tell(Finding::note(master.clone(), text));
+    }
+    let stay: Vec<String> = host
+        .services()
+        .filter(|service| {
+            !Plank::ALL.iter().any(|plank| plank.commands().contains(&service.command.as_str()))
+        })
+        .map(|service| match STAY.contains(&service.command.as_str()) {
+            true => service.name.clone(),
+            false => format!("{} ({})", service.name, service.command),
+        })
+        .collect();
+    if !stay.is_empty() {
+        let text = format!("{} stay with Postfix, so its master keeps running", stay.join(", "));
+        tell(Finding::note(master, text));
+    }
+}
