@@ -9,4 +9,5 @@ pub mod date;
 pub mod header;
 pub mod mime;
 pub mod parameters;
+pub mod sections;
 pub mod text;

@@ -16,6 +16,39 @@ pub fn needs_smtputf8(request: &DeliveryRequest) -> bool {
     flags & SMTPUTF8_REQUESTED != 0 && flags & !SMTPUTF8_REQUESTED & 0x0e != 0
 }
 
+/// `XFORWARD` with what the server takes and we know: first who sent the message, then how.
+pub fn xforward(request: &DeliveryRequest, features: &Features) -> [Option<String>; 2] {
+    let client = &request.client;
+    let known = |value: &str| !value.eq_ignore_ascii_case("unknown");
+    let context = match client.rewrite_context.as_str() {
+        "" => "",
+        "local" => "LOCAL",
+        _ => "REMOTE",
+    };
+    let line = |facts: &[(&str, &str)]| {
+        let told = facts.iter().filter(|(name, value)| {
+            !value.is_empty() && features.xforward.iter().any(|offered| offered == name)
+        });
+        let words: Vec<String> =
+            told.map(|(name, value)| format!(" {name}={}", xtext_encode(value))).collect();
+        (!words.is_empty()).then(|| format!("XFORWARD{}", words.concat()))
+    };
+    let sure = |value| if known(value) { value } else { "" };
+    [
+        line(&[
+            ("NAME", sure(&client.name)),
+            ("ADDR", sure(&client.address)),
+            ("PORT", sure(&client.port)),
+        ]),
+        line(&[
+            ("PROTO", sure(&client.protocol)),
+            ("HELO", &client.helo),
+            ("IDENT", &client.log_ident),
+            ("SOURCE", context),
+        ]),
+    ]
+}
+
 /// How addresses are written.
 #[derive(Clone, Copy)]
 pub struct Writing {

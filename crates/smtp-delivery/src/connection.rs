@@ -1,11 +1,14 @@
 //! One connection: lines out, replies in, with a time limit for each, and the sessions of [`crate::session`] driven over it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::Wire;
 use daemon::tls::client::{Problem, Shown, Wish};
 use daemon::wire::{LineEnd, Pipelined, WireError};
-use protocol::smtp::{ReceivedReply, ReplyReader};
+use protocol::smtp::{ReceivedReply, ReplyReader, printable};
+use routing::{Key, Maps};
+use tables::Set;
 
 use crate::policy::{Destination, Level};
 use crate::session::{Features, Server};
@@ -61,6 +64,14 @@ pub struct Connection {
     /// Not one more byte: the other side may be anywhere.
     pub forbidden: bool,
     broken: bool,
+    filter: Option<ReplyFilter>,
+}
+
+/// `smtp_reply_filter`: other words for what a server says.
+#[derive(Clone)]
+pub struct ReplyFilter {
+    pub tables: Arc<Set>,
+    pub maps: Maps,
 }
 
 impl Connection {
@@ -80,7 +91,14 @@ impl Connection {
             throttled: false,
             forbidden: false,
             broken: false,
+            filter: None,
         }
+    }
+
+    #[must_use]
+    pub fn filtered(mut self, filter: Option<ReplyFilter>) -> Self {
+        self.filter = filter;
+        self
     }
 
     /// Good for another message.
@@ -114,7 +132,7 @@ impl Connection {
         let limit = self.limit(limit);
         let read = tokio::time::timeout(limit.saturating_mul(PATIENCE), self.read()).await;
         let read = read.unwrap_or(Err(Broken::TimedOut));
-        self.broken |= read.is_err();
+        self.broken |= read.as_ref().is_err_and(|broken| *broken != Broken::Local);
         read
     }
 
@@ -129,7 +147,8 @@ impl Connection {
                     "warning: {server}: response longer than {LONGEST_LINE}: {start}..."
                 ));
             }
-            match reader.line(&line.bytes) {
+            let replaced = self.replaced(&line.bytes).await?;
+            match reader.line(replaced.as_deref().map_or(&*line.bytes, str::as_bytes)) {
                 Ok(Some(reply)) => {
                     if reply.garbage > 0 {
                         self.keep_until = None;
@@ -147,6 +166,24 @@ impl Connection {
                     self.notes.push(format!("warning: {}: {error}", self.server.full()));
                     return Err(Broken::Lost);
                 }
+            }
+        }
+    }
+
+    async fn replaced(&mut self, line: &[u8]) -> Result<Option<String>, Broken> {
+        let Some(filter) = &self.filter else { return Ok(None) };
+        let line = printable(line);
+        match filter.maps.find(&filter.tables, &line, Key::Whole).await {
+            Ok(Some(new)) => {
+                let server = self.server.full();
+                self.notes
+                    .push(format!("{server}: replacing server reply \"{line}\" with \"{new}\""));
+                Ok(Some(new))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                self.notes.push(format!("warning: {error}"));
+                Err(Broken::Local)
             }
         }
     }

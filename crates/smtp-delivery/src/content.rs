@@ -4,7 +4,8 @@ use std::fs::File;
 
 use queue::{Content, LineEnd, ReadError};
 
-use crate::downgrade::Downgrade;
+use crate::checks::{NoAnswer, Rewriter};
+use crate::downgrade::{Downgrade, Out};
 
 /// As much as is made at a time.
 const CHUNK: usize = 64 * 1024;
@@ -17,7 +18,8 @@ pub struct Encoder {
     downgrade: Option<Downgrade>,
     /// Lines that go in front.
     added: Vec<Vec<u8>>,
-    last: LineEnd,
+    /// All of the content has been read.
+    over: bool,
 }
 
 impl Encoder {
@@ -36,35 +38,8 @@ impl Encoder {
             wire: WireLines::new(limit),
             downgrade,
             added,
-            last: LineEnd::Newline,
+            over: false,
         })
-    }
-
-    /// Takes the message's header off the content, line by line, up to the empty line behind it or `most` octets.
-    ///
-    /// # Errors
-    ///
-    /// The queue file is damaged or cannot be read.
-    pub fn take_header(&mut self, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {
-        let (mut lines, mut size) = (Vec::new(), 0);
-        while size < most {
-            let mut line = Vec::new();
-            if !self.content.next_line(&mut line, most)? {
-                break;
-            }
-            size += line.len() + 1;
-            let end = line.is_empty();
-            lines.push(line);
-            if end {
-                break;
-            }
-        }
-        Ok(lines)
-    }
-
-    /// Lines that go in front of what is left of the content.
-    pub fn add(&mut self, lines: impl IntoIterator<Item = Vec<u8>>) {
-        self.added.extend(lines);
     }
 
     /// The next octets, all lines complete or to be continued; nothing at the end.
@@ -74,39 +49,46 @@ impl Encoder {
     /// The queue file is damaged or cannot be read.
     pub fn chunk(&mut self) -> Result<Vec<u8>, ReadError> {
         let mut out = Vec::with_capacity(CHUNK + 4096);
-        for line in std::mem::take(&mut self.added) {
-            self.put(&line, LineEnd::Newline, &mut out);
+        while out.len() < CHUNK && !self.over {
+            let Self { content, wire, downgrade, added, over, .. } = self;
+            *over = !piece(content, downgrade, added, &mut |piece, end| {
+                wire.put(piece, end, &mut out)
+            })?;
         }
-        while out.len() < CHUNK {
-            let Some((piece, end)) = self.content.next_piece()? else {
-                self.finish(&mut out);
-                break;
-            };
-            self.last = end;
-            self.put(&piece, end, &mut out);
-        }
+        self.finish(&mut out);
         Ok(out)
     }
 
-    fn put(&mut self, piece: &[u8], end: LineEnd, out: &mut Vec<u8>) {
-        match &mut self.downgrade {
-            None => self.wire.put(piece, end, out),
-            Some(downgrade) => {
-                let wire = &mut self.wire;
-                downgrade.put(piece, end, &mut |line, end| wire.put(line, end, out));
+    /// The same, with `rewriter` in between.
+    ///
+    /// # Errors
+    ///
+    /// As before, or a table has no answer.
+    pub async fn rewritten(&mut self, rewriter: &mut Rewriter<'_>) -> Result<Vec<u8>, Unmade> {
+        let mut out = Vec::with_capacity(CHUNK + 4096);
+        let mut pieces: Vec<(Vec<u8>, LineEnd)> = Vec::new();
+        while out.len() < CHUNK && !self.over {
+            let Self { content, downgrade, added, over, .. } = self;
+            let mut hold = |piece: &[u8], end| pieces.push((piece.to_vec(), end));
+            *over = !piece(content, downgrade, added, &mut hold).map_err(Unmade::Queue)?;
+            for (piece, end) in pieces.drain(..) {
+                rewriter.put(&piece, end).await.map_err(|NoAnswer| Unmade::NoAnswer)?;
+            }
+            if self.over {
+                rewriter.finish().await.map_err(|NoAnswer| Unmade::NoAnswer)?;
+            }
+            for (piece, end) in rewriter.out.drain(..) {
+                self.wire.put(&piece, end, &mut out);
             }
         }
+        self.finish(&mut out);
+        Ok(out)
     }
 
+    /// A last line without an end gets one.
     fn finish(&mut self, out: &mut Vec<u8>) {
-        if let Some(downgrade) = &mut self.downgrade {
-            let wire = &mut self.wire;
-            downgrade.finish(&mut |line, end| wire.put(line, end, out));
-            self.last = LineEnd::Newline;
-        }
-        if self.last == LineEnd::Continued {
+        if self.over && self.wire.open {
             self.wire.put(b"", LineEnd::Newline, out);
-            self.last = LineEnd::Newline;
         }
     }
 
@@ -116,21 +98,55 @@ impl Encoder {
     }
 }
 
+/// Why there is no more to send.
+#[derive(Debug)]
+pub enum Unmade {
+    Queue(ReadError),
+    NoAnswer,
+}
+
+/// Takes one piece of the content, and gives what the downgrade makes of it; whether there was one.
+fn piece(
+    content: &mut Content<File>,
+    downgrade: &mut Option<Downgrade>,
+    added: &mut Vec<Vec<u8>>,
+    out: &mut Out<'_>,
+) -> Result<bool, ReadError> {
+    let mut put = |piece: &[u8], end| match downgrade {
+        Some(downgrade) => downgrade.put(piece, end, out),
+        None => out(piece, end),
+    };
+    for line in added.drain(..) {
+        put(&line, LineEnd::Newline);
+    }
+    if let Some((piece, end)) = content.next_piece()? {
+        put(&piece, end);
+        return Ok(true);
+    }
+    if let Some(downgrade) = downgrade {
+        downgrade.finish(out);
+    }
+    Ok(false)
+}
+
 /// Dots doubled, lines ended and broken.
 struct WireLines {
     limit: i64,
     /// Octets that still fit into the current line.
     left: i64,
     broke: bool,
+    /// The last line has no end yet.
+    open: bool,
 }
 
 impl WireLines {
     fn new(limit: usize) -> Self {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        Self { limit, left: limit, broke: false }
+        Self { limit, left: limit, broke: false, open: false }
     }
 
     fn put(&mut self, mut piece: &[u8], end: LineEnd, out: &mut Vec<u8>) {
+        self.open = end == LineEnd::Continued;
         loop {
             if self.left == self.limit && piece.first() == Some(&b'.') {
                 out.push(b'.');

@@ -586,10 +586,8 @@ impl<'a> Delivery<'a> {
             relay,
         };
         let reporter = &self.service.reporter;
-        let done = match failure.is_soft() {
-            true => reporter.deferred(about, failure.dsn("delayed")).await,
-            false => reporter.bounced(about, failure.dsn("failed")).await,
-        };
+        let action = if failure.is_soft() { "delayed" } else { "failed" };
+        let done = reporter.failed(about, failure.dsn(action)).await;
         let offset = todo.recipient.offset;
         self.concluded(offset, done, true);
         done

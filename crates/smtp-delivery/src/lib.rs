@@ -6,6 +6,7 @@
 
 mod addresses;
 mod cache;
+mod checks;
 mod commands;
 mod connection;
 mod content;

@@ -11,8 +11,8 @@ use routing::Maps;
 use crate::policy::{Level, TlsSettings};
 use crate::session::login::OPTIONS;
 use crate::settings::{
-    AddedHeaders, ContentSettings, Generic, Preference, Reuse, Route, Sasl, ServiceSettings, Talk,
-    Times,
+    AddedHeaders, Checks, ContentSettings, Generic, Preference, Reuse, Route, Sasl,
+    ServiceSettings, Talk, Times,
 };
 
 /// Certificates of authorities beyond this are not read.
@@ -97,6 +97,12 @@ impl<'h, 'p> Reader<'h, 'p> {
             reuse: self.reuse(),
             content: self.content(),
             generic: self.generic(),
+            checks: self.checks(),
+            status_filter: Maps::of(&of!(
+                self,
+                SMTP_DELIVERY_STATUS_FILTER,
+                LMTP_DELIVERY_STATUS_FILTER
+            )),
         })
     }
 
@@ -239,6 +245,7 @@ impl<'h, 'p> Reader<'h, 'p> {
             data_xfer: of!(self, SMTP_DATA_XFER_TIMEOUT, LMTP_DATA_XFER_TIMEOUT),
             data_done: of!(self, SMTP_DATA_DONE_TIMEOUT, LMTP_DATA_DONE_TIMEOUT),
             rset: of!(self, SMTP_RSET_TIMEOUT, LMTP_RSET_TIMEOUT),
+            xforward: of!(self, SMTP_XFORWARD_TIMEOUT, LMTP_XFORWARD_TIMEOUT),
             quit: of!(self, SMTP_QUIT_TIMEOUT, LMTP_QUIT_TIMEOUT),
         }
     }
@@ -273,6 +280,8 @@ impl<'h, 'p> Reader<'h, 'p> {
             dummy_mail_auth: of!(self, SMTP_SEND_DUMMY_MAIL_AUTH, LMTP_SEND_DUMMY_MAIL_AUTH),
             discard: strings(&discard).join(" "),
             discard_maps: Maps::of(&maps),
+            reply_filter: Maps::of(&of!(self, SMTP_REPLY_FILTER, LMTP_REPLY_FILTER)),
+            xforward: of!(self, SMTP_SEND_XFORWARD_COMMAND, LMTP_SEND_XFORWARD_COMMAND),
             probe_with_data: target == "data",
             sasl: false,
             mechanism_filter: strings(&mechanisms),
@@ -449,6 +458,22 @@ impl<'h, 'p> Reader<'h, 'p> {
         ContentSettings {
             line_length: usize::try_from(length).unwrap_or(0),
             no_conversion: self.view.get(postfix::DISABLE_MIME_OUTPUT_CONVERSION, self.problems),
+        }
+    }
+
+    fn checks(&mut self) -> Checks {
+        let number = |value: i64| usize::try_from(value).unwrap_or(0);
+        Checks {
+            header: Maps::of(&of!(self, SMTP_HEADER_CHECKS, LMTP_HEADER_CHECKS)),
+            mime_header: Maps::of(&of!(self, SMTP_MIME_HEADER_CHECKS, LMTP_MIME_HEADER_CHECKS)),
+            nested_header: Maps::of(&of!(
+                self,
+                SMTP_NESTED_HEADER_CHECKS,
+                LMTP_NESTED_HEADER_CHECKS
+            )),
+            body: Maps::of(&of!(self, SMTP_BODY_CHECKS, LMTP_BODY_CHECKS)),
+            nesting: number(self.view.get(postfix::MIME_NESTING_LIMIT, self.problems)),
+            boundary: number(self.view.get(postfix::MIME_BOUNDARY_LENGTH_LIMIT, self.problems)),
         }
     }
 

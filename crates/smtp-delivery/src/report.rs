@@ -1,14 +1,17 @@
 //! Telling whom it concerns what became of a recipient: the bounce, defer, trace, verify and flush services, and the log.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use mail_types::{Timestamp, quote_822};
+use mail_types::{Class, EnhancedStatus, Timestamp, quote_822};
 use neighbours::attributes::{AttrIoError, AttrStream};
 use neighbours::bounce::{BounceClient, Report};
 use neighbours::flush::FlushClient;
 use protocol::postfix::attr::AttrWriter;
 use protocol::postfix::delivery::{DeliveryRequest, flags};
 use protocol::postfix::{Dialect, Dsn, MsgStats, Recipient, protocols, read_greeting, read_status};
+use routing::{Key, Maps};
+use tables::Set;
 
 use crate::settings::ServiceSettings;
 
@@ -31,6 +34,14 @@ pub struct Reporter {
     pub ident: String,
     soft_bounce: bool,
     negative_cache: bool,
+    filter: Option<StatusFilter>,
+}
+
+/// `smtp_delivery_status_filter`: other words for what became of a recipient.
+struct StatusFilter {
+    tables: Arc<Set>,
+    maps: Maps,
+    name: &'static str,
 }
 
 /// One delivery as reports see it.
@@ -65,6 +76,44 @@ impl Reporter {
             ident: settings.ident.clone(),
             soft_bounce: settings.soft_bounce,
             negative_cache: settings.negative_cache,
+            filter: None,
+        }
+    }
+
+    #[must_use]
+    pub fn filtered(mut self, tables: &Arc<Set>, settings: &ServiceSettings) -> Self {
+        let maps = settings.status_filter.clone();
+        let name = match settings.lmtp {
+            true => "lmtp_delivery_status_filter",
+            false => "smtp_delivery_status_filter",
+        };
+        self.filter =
+            (!maps.is_empty()).then(|| StatusFilter { tables: Arc::clone(tables), maps, name });
+        self
+    }
+
+    /// The outcome with the status and the words that the filter has for it.
+    async fn seen_through_filter(&self, dsn: Dsn) -> Dsn {
+        let Some(filter) = &self.filter else { return dsn };
+        let key = format!("{} {}", dsn.status, dsn.reason);
+        let new = match filter.maps.find(&filter.tables, &key, Key::Whole).await {
+            Ok(Some(new)) => new,
+            Ok(None) => return dsn,
+            Err(error) => {
+                self.note(&format!("warning: {error}"));
+                return dsn;
+            }
+        };
+        let good = dsn.status.starts_with('2');
+        match EnhancedStatus::prefix_of(&new) {
+            Some((status, text)) if good == (status.class() == Class::Success) => {
+                let reason = if text.is_empty() { dsn.reason } else { text.to_owned() };
+                Dsn { status: status.to_string(), reason, ..dsn }
+            }
+            _ => {
+                self.note(&format!("warning: {}: bad status code: {new}", filter.name));
+                dsn
+            }
         }
     }
 
@@ -73,6 +122,7 @@ impl Reporter {
         if !dsn.status.starts_with('2') {
             dsn.status = "2.0.0".to_owned();
         }
+        let dsn = self.seen_through_filter(dsn).await;
         let bits = about.trace_bits();
         if bits & flags::MTA_VERIFY != 0 {
             return self.verified(about, &dsn, DELIVERABLE).await;
@@ -88,15 +138,23 @@ impl Reporter {
         for _ in 0..wanted {
             if !self.trace(about, &dsn).await {
                 let reason = format!("{}: trace service failed", about.request.queue_id);
-                return self.deferred(about, Dsn::local("4.3.0", "delayed", &reason)).await;
+                return self.delayed(about, Dsn::local("4.3.0", "delayed", &reason)).await;
             }
         }
         self.log(about, &dsn, "sent");
         true
     }
 
-    /// The recipient will never get it; whether it is done.
-    pub async fn bounced(&self, about: About<'_>, mut dsn: Dsn) -> bool {
+    /// The recipient will never get it, or is to be tried again, unless the filter says the other; whether it is done.
+    pub async fn failed(&self, about: About<'_>, dsn: Dsn) -> bool {
+        let dsn = self.seen_through_filter(dsn).await;
+        match dsn.status.starts_with('4') {
+            true => self.delayed(about, dsn).await,
+            false => self.bounced(about, dsn).await,
+        }
+    }
+
+    async fn bounced(&self, about: About<'_>, mut dsn: Dsn) -> bool {
         let bits = about.trace_bits();
         if bits & flags::MTA_VERIFY != 0 {
             return self.verified(about, &dsn, BOUNCED).await;
@@ -118,11 +176,11 @@ impl Reporter {
             return !self.soft_bounce;
         }
         let failed = Dsn::local("4.3.0", "delayed", "bounce or trace service failure");
-        self.deferred(about, failed).await
+        self.delayed(about, failed).await
     }
 
-    /// The recipient is to be tried again. Never done, but for probes.
-    pub async fn deferred(&self, about: About<'_>, mut dsn: Dsn) -> bool {
+    /// Never done, but for probes.
+    async fn delayed(&self, about: About<'_>, mut dsn: Dsn) -> bool {
         let bits = about.trace_bits();
         if bits & flags::MTA_VERIFY != 0 {
             return self.verified(about, &dsn, DEFERRED).await;

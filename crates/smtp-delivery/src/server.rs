@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::cache::{Cache, Place};
-use crate::connection::Connection;
+use crate::connection::{Connection, ReplyFilter};
 use crate::delivery::Delivery;
 use crate::report::Reporter;
 use crate::session::login::Credentials;
@@ -91,6 +91,7 @@ impl Service {
     ) -> Self {
         let reporter = Reporter::new(&settings);
         let tables = Arc::new(open_tables(worker, &settings, &reporter));
+        let reporter = reporter.filtered(&tables, &settings);
         let routing = |settings: &routing::Settings| Routing {
             settings: settings.clone(),
             tables: Arc::clone(&tables),
@@ -216,6 +217,13 @@ impl Service {
         }))
     }
 
+    /// `smtp_reply_filter`
+    pub fn reply_filter(&self) -> Option<ReplyFilter> {
+        let maps = &self.settings.talk.reply_filter;
+        let tables = || Arc::clone(&self.tables);
+        (!maps.is_empty()).then(|| ReplyFilter { tables: tables(), maps: maps.clone() })
+    }
+
     /// An address as the outside is to see it (`smtp_generic_maps`).
     pub async fn generic(&self, address: &str) -> Result<String, String> {
         let (Some(generic), Some(routing)) = (&self.settings.generic, &self.generic) else {
@@ -247,7 +255,10 @@ impl Service {
 fn open_tables(worker: &Worker, settings: &ServiceSettings, reporter: &Reporter) -> Set {
     let mut tables = neighbours::lookup::tables(worker);
     let mut problems = Vec::new();
-    let mut maps = vec![&settings.tls.policy_maps, &settings.talk.discard_maps];
+    let talk = &settings.talk;
+    let mut maps = vec![&settings.tls.policy_maps, &talk.discard_maps, &talk.reply_filter];
+    maps.push(&settings.status_filter);
+    maps.extend(settings.checks.tables());
     maps.extend(settings.sasl.as_ref().map(|sasl| &sasl.passwords));
     maps.extend(settings.generic.as_ref().map(|generic| &generic.maps));
     for maps in maps {

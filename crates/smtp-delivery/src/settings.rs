@@ -55,6 +55,9 @@ pub struct ServiceSettings {
     pub reuse: Reuse,
     pub content: ContentSettings,
     pub generic: Option<Generic>,
+    pub checks: Checks,
+    /// `smtp_delivery_status_filter`
+    pub status_filter: Maps,
 }
 
 /// `flags=` of master.cf: what a final delivery puts in front.
@@ -112,6 +115,7 @@ pub struct Times {
     pub data_xfer: Duration,
     pub data_done: Duration,
     pub rset: Duration,
+    pub xforward: Duration,
     pub quit: Duration,
 }
 
@@ -129,6 +133,10 @@ pub struct Talk {
     pub dummy_mail_auth: bool,
     pub discard: String,
     pub discard_maps: Maps,
+    /// `smtp_reply_filter`
+    pub reply_filter: Maps,
+    /// Tells where the message came from.
+    pub xforward: bool,
     /// A probe goes as far as DATA, not only to RCPT.
     pub probe_with_data: bool,
     pub sasl: bool,
@@ -167,6 +175,30 @@ pub struct ContentSettings {
     pub line_length: usize,
     /// 8-bit content is never encoded for servers without 8BITMIME.
     pub no_conversion: bool,
+}
+
+/// `smtp_header_checks` and its kin
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Checks {
+    pub header: Maps,
+    pub mime_header: Maps,
+    pub nested_header: Maps,
+    pub body: Maps,
+    /// Multiparts in multiparts.
+    pub nesting: usize,
+    /// Octets of a boundary that count.
+    pub boundary: usize,
+}
+
+impl Checks {
+    /// Whether MIME matters, and not only the message's own header.
+    pub fn looks_into_parts(&self) -> bool {
+        self.tables().any(|maps| !maps.is_empty())
+    }
+
+    pub fn tables(&self) -> impl Iterator<Item = &Maps> {
+        [&self.header, &self.mime_header, &self.nested_header, &self.body].into_iter()
+    }
 }
 
 /// `smtp_generic_maps`

@@ -23,7 +23,7 @@ pub use hostname::{
 };
 pub use parameters::{Mail, OriginalRecipient, Recipient};
 pub use reply::Reply;
-pub use reply_reader::{ReceivedReply, ReplyReader, TooManyLines};
+pub use reply_reader::{ReceivedReply, ReplyReader, TooManyLines, printable};
 pub use sasl::{decode_initial, decode_response, encode_challenge};
 pub use token::{Token, tokens};
 pub use xtext::{xtext_decode, xtext_encode};

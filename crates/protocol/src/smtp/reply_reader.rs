@@ -103,7 +103,10 @@ fn status(code: &str, text: &str) -> String {
 }
 
 /// Control characters and what is not UTF-8 become question marks, one for each octet. A NUL ends the line.
-fn printable(line: &[u8]) -> String {
+/// A line as people may see it: up to its first NUL, without its carriage returns at the end, and with question marks for
+/// what cannot be shown.
+#[must_use]
+pub fn printable(line: &[u8]) -> String {
     let mut line = line.split(|&octet| octet == 0).next().unwrap_or_default();
     while let [rest @ .., b'\r'] = line {
         line = rest;

@@ -1,13 +1,13 @@
 //! header_checks and body_checks: what a table's answer does with a line and with the message.
 
 use mail_types::EnhancedStatus;
+use message::sections::Section;
 use protocol::postfix::cleanup::{CleanupFlags, CleanupStatus};
 use protocol::postfix::record::RecordType;
 use routing::{Key, LookupError, Maps};
 
 use super::content::{field_name, first};
 use super::message::Message;
-use super::mime::Section;
 
 /// What a rule says.
 #[derive(Clone, Debug, PartialEq, Eq)]

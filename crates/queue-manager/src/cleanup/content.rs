@@ -1,10 +1,11 @@
 //! The content on its way through: header fields one by one, body lines as they come.
 
+pub(super) use message::sections::field_name;
+use message::sections::{After, Encoding, Mime, Section, TooDeep};
 use protocol::postfix::cleanup::{CleanupFlags, CleanupStatus};
 use protocol::postfix::record::{Record, RecordType};
 
 use super::message::Message;
-use super::mime::{After, Encoding, Mime, Section, TooDeep};
 use super::settings::Strict;
 
 /// How far the content has been read.
@@ -231,14 +232,6 @@ impl Message {
             self.content.place = Place::Header;
         }
     }
-}
-
-/// The length of the field's name, if the line begins a header field.
-pub(super) fn field_name(line: &[u8]) -> Option<usize> {
-    let colon = line.iter().position(|&octet| octet == b':')?;
-    let name = line.get(..colon)?.trim_ascii_end();
-    let valid = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
-    valid.then_some(colon)
 }
 
 /// The beginning of a text for the log.

@@ -1,6 +1,7 @@
 //! Header fields: which are dropped, whose addresses are rewritten, and those that are missing.
 
 use mail_types::quote_822;
+use message::sections::Section;
 use protocol::postfix::cleanup::CleanupStatus;
 use protocol::postfix::record::RecordType;
 use routing::expand::Role;
@@ -8,7 +9,6 @@ use routing::rewrite::Context;
 
 use super::content::{field_name, first};
 use super::message::Message;
-use super::mime::Section;
 use message::addresses;
 
 const SENDERS: &[&str] = &[

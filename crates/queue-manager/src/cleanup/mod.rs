@@ -12,7 +12,6 @@ mod header;
 mod message;
 mod milter_edits;
 mod milters;
-mod mime;
 mod recipients;
 mod settings;
 mod wake;

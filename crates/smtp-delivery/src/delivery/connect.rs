@@ -155,7 +155,8 @@ impl Delivery<'_> {
     }
 
     fn connection(&self, server: Server, stream: Stream) -> Connection {
-        let mut connection = Connection::new(Wire::new(stream), server);
+        let mut connection =
+            Connection::new(Wire::new(stream), server).filtered(self.service.reply_filter());
         let time = self.service.settings.reuse.time;
         connection.keep_until = self.store.then(|| Instant::now() + time);
         connection

@@ -3,19 +3,18 @@
 use std::time::{Duration, SystemTime};
 
 use mail_types::{Timestamp, quote_822};
+use protocol::postfix::Recipient;
 use queue::ReadError;
 
 use super::{Delivery, Mark};
+use crate::checks::Rewriter;
 use crate::commands::Writing;
 use crate::connection::{Broken, Connection};
-use crate::content::Encoder;
+use crate::content::{Encoder, Unmade};
 use crate::downgrade::Downgrade;
 use crate::policy;
 use crate::session::Failure;
 use crate::session::transaction::{Next, Script, Stage, Transaction, Verdict};
-
-/// A header beyond this is not rewritten further.
-const LARGEST_HEADER: usize = 1 << 20;
 
 /// Why the content did not go out.
 enum Unsent {
@@ -107,6 +106,7 @@ impl Delivery<'_> {
     fn limit(&self, stage: Stage) -> Duration {
         let times = &self.service.settings.times;
         match stage {
+            Stage::NameAddress | Stage::ProtocolHelo => times.xforward,
             Stage::Mail => times.mail,
             Stage::Rcpt => times.rcpt,
             Stage::Data => times.data_init,
@@ -123,6 +123,7 @@ impl Delivery<'_> {
             Verdict::RestFailed(failure) => {
                 self.fail_rest(Some(connection), failure, false).await;
             }
+            Verdict::Warning(text) => self.service.reporter.note(&text),
         }
     }
 
@@ -147,6 +148,10 @@ impl Delivery<'_> {
         };
         Ok(Script {
             server: connection.server.clone(),
+            xforward: match settings.talk.xforward {
+                true => crate::commands::xforward(&self.request, features),
+                false => [None, None],
+            },
             mail: writing.mail(&sender, &self.request, features, downgrading, dummy),
             recipients,
             lmtp: settings.lmtp,
@@ -167,23 +172,25 @@ impl Delivery<'_> {
         let limit = settings.times.data_xfer;
         let downgrade = self.is_downgrading(connection).then(Downgrade::default);
         let file = self.readable.try_clone().map_err(|error| Unsent::Queue(error.into()))?;
-        let added = self.added_headers();
+        let added = self.added_headers().await.map_err(|why| {
+            self.service.reporter.warn(&self.request, &why);
+            Unsent::Broken(Broken::Local)
+        })?;
         let length = settings.content.line_length;
         let mut encoder = Encoder::new(file, self.data_offset(), length, downgrade, added)
             .map_err(Unsent::Queue)?;
-        if settings.generic.is_some() {
-            let header = encoder.take_header(LARGEST_HEADER).map_err(Unsent::Queue)?;
-            match crate::generic::header(self.service, header).await {
-                Ok(header) => encoder.add(header),
-                Err(why) => {
-                    self.service.reporter.warn(&self.request, &why);
-                    return Err(Unsent::Broken(Broken::Local));
-                }
-            }
-        }
+        let mut rewriter =
+            Rewriter::new(self.service, &self.request, self.is_downgrading(connection));
         loop {
             // A local file that was just written: read where we are.
-            let chunk = encoder.chunk().map_err(Unsent::Queue)?;
+            let chunk = match &mut rewriter {
+                None => encoder.chunk().map_err(Unsent::Queue)?,
+                Some(rewriter) => match encoder.rewritten(rewriter).await {
+                    Ok(chunk) => chunk,
+                    Err(Unmade::Queue(error)) => return Err(Unsent::Queue(error)),
+                    Err(Unmade::NoAnswer) => return Err(Unsent::Broken(Broken::Local)),
+                },
+            };
             if chunk.is_empty() {
                 break;
             }
@@ -197,28 +204,25 @@ impl Delivery<'_> {
     }
 
     /// What `flags=` puts in front of a final delivery.
-    fn added_headers(&self) -> Vec<Vec<u8>> {
+    async fn added_headers(&self) -> Result<Vec<Vec<u8>>, String> {
         let headers = self.service.settings.headers;
-        let external = |address: &str| match address {
-            "" => String::new(),
-            address => quote_822(address),
-        };
-        let mut added = Vec::new();
-        if headers.return_path {
-            added.push(format!("Return-Path: <{}>", external(&self.request.sender)).into_bytes());
-        }
         let first = self.left.first().map(|todo| &todo.recipient);
-        if headers.original_to
-            && let Some(recipient) = first
-        {
-            added.push(format!("X-Original-To: {}", external(&recipient.original)).into_bytes());
+        let address = |pick: fn(&Recipient) -> &String| first.map(pick).cloned();
+        let mut added = Vec::new();
+        for (asked, name, address, brackets) in [
+            (headers.return_path, "Return-Path", Some(self.request.sender.clone()), true),
+            (headers.original_to, "X-Original-To", address(|to| &to.original), false),
+            (headers.delivered_to, "Delivered-To", address(|to| &to.address), false),
+        ] {
+            let Some(address) = address.filter(|_| asked) else { continue };
+            let address = match self.service.generic(&address).await?.as_str() {
+                "" => String::new(),
+                address => quote_822(address),
+            };
+            let text = if brackets { format!("<{address}>") } else { address };
+            added.push(format!("{name}: {text}").into_bytes());
         }
-        if headers.delivered_to
-            && let Some(recipient) = first
-        {
-            added.push(format!("Delivered-To: {}", external(&recipient.address)).into_bytes());
-        }
-        added
+        Ok(added)
     }
 
     /// The queue file is damaged: the server must not take half a message for a whole one.

@@ -3,6 +3,9 @@
 use protocol::smtp::ReceivedReply;
 use serde::{Deserialize, Serialize};
 
+/// XFORWARD has seven.
+const MOST_ATTRIBUTES: usize = 20;
+
 /// The extensions that matter to a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Features {
@@ -19,6 +22,8 @@ pub struct Features {
     pub auth: bool,
     /// The mechanisms that are left after the filter.
     pub mechanisms: Vec<String>,
+    /// What XFORWARD may tell, in capitals.
+    pub xforward: Vec<String>,
 }
 
 /// Extensions that are to be taken for not offered (`smtp_discard_ehlo_keywords`), in lower case.
@@ -116,6 +121,10 @@ impl Features {
                         reading.server
                     )),
                 }
+            }
+            "xforward" => {
+                let words = rest.split([' ', '\t']).filter(|word| !word.is_empty());
+                self.xforward.extend(words.take(MOST_ATTRIBUTES).map(str::to_ascii_uppercase));
             }
             "auth" if reading.sasl => self.mechanisms(rest, reading, notes),
             _ => {}

@@ -12,6 +12,9 @@ const MOST_AHEAD: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// XFORWARD, in two commands.
+    NameAddress,
+    ProtocolHelo,
     Mail,
     Rcpt,
     Data,
@@ -29,6 +32,8 @@ impl Stage {
     /// For "lost connection with … while …".
     pub fn doing(self) -> &'static str {
         match self {
+            Self::NameAddress => "sending XFORWARD name/address",
+            Self::ProtocolHelo => "sending XFORWARD protocol/helo_name",
             Self::Mail => "sending MAIL FROM",
             Self::Rcpt => "sending RCPT TO",
             Self::Data => "sending DATA command",
@@ -42,6 +47,8 @@ impl Stage {
     /// For "(in reply to …)".
     fn request(self) -> &'static str {
         match self {
+            Self::NameAddress => "XFORWARD name/address command",
+            Self::ProtocolHelo => "XFORWARD helo/protocol command",
             Self::Mail => "MAIL FROM command",
             Self::Rcpt => "RCPT TO command",
             Self::Data => "DATA command",
@@ -62,6 +69,8 @@ impl Stage {
 #[derive(Clone, Debug, Default)]
 pub struct Script {
     pub server: Server,
+    /// XFORWARD in two commands.
+    pub xforward: [Option<String>; 2],
     pub mail: String,
     pub recipients: Vec<String>,
     pub lmtp: bool,
@@ -90,6 +99,8 @@ pub enum Verdict {
     Failed(usize, Failure),
     /// Everyone whose fate is still open.
     RestFailed(Failure),
+    /// Nobody; it is only worth a line in the log.
+    Warning(String),
 }
 
 pub struct Transaction {
@@ -120,7 +131,12 @@ struct Pending {
 
 impl Transaction {
     pub fn new(script: Script, keep: bool) -> Self {
-        Self::at(Stage::Mail, script, keep)
+        let first = match &script.xforward {
+            [Some(_), _] => Stage::NameAddress,
+            [None, Some(_)] => Stage::ProtocolHelo,
+            [None, None] => Stage::Mail,
+        };
+        Self::at(first, script, keep)
     }
 
     /// A lone RSET.
@@ -229,6 +245,8 @@ impl Transaction {
         };
         let after_mail = if self.keep { Stage::Last } else { Stage::Quit };
         match self.send {
+            Stage::NameAddress => same(self.xforward(0), self.behind_name()),
+            Stage::ProtocolHelo => same(self.xforward(1), Stage::Mail),
             Stage::Mail => same(&self.script.mail, Stage::Rcpt),
             Stage::Rcpt => {
                 let line = self.script.recipients.get(self.sent_recipients);
@@ -244,6 +262,14 @@ impl Transaction {
             Stage::Quit => same("QUIT", Stage::Last),
             Stage::Last => same("", Stage::Last),
         }
+    }
+
+    fn xforward(&self, part: usize) -> &str {
+        self.script.xforward.get(part).and_then(Option::as_deref).unwrap_or_default()
+    }
+
+    fn behind_name(&self) -> Stage {
+        if self.xforward(1).is_empty() { Stage::Mail } else { Stage::ProtocolHelo }
     }
 
     fn after_recipients(&self) -> Stage {
@@ -273,6 +299,14 @@ impl Transaction {
         let good = reply.class() == 2;
         let said = || Failure::said(&self.script.server, reply, stage.request());
         match stage {
+            Stage::NameAddress | Stage::ProtocolHelo => {
+                let is_first = stage == Stage::NameAddress;
+                self.receive = if is_first { self.behind_name() } else { Stage::Mail };
+                let (server, text) = (self.script.server.full(), reply.one_line());
+                let request = stage.request();
+                let told = format!("warning: host {server} said: {text} (in reply to {request})");
+                if good { Vec::new() } else { vec![Verdict::Warning(told)] }
+            }
             Stage::Mail => {
                 self.receive = Stage::Rcpt;
                 if good {
@@ -443,6 +477,7 @@ mod tests {
                             Verdict::RestFailed(failure) => {
                                 format!("rest failed: {} {}", failure.status, failure.reason)
                             }
+                            Verdict::Warning(text) => text,
                         },
                     ));
                 }

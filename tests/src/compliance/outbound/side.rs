@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
+use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,6 +16,8 @@ use harness::client::Client;
 use harness::postfix::Postfix;
 use harness::remote::{Remote, Script, Unanswering};
 use harness::{Daemon, Log, Scratch, dns, ports};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::case::{Case, Kind, Message};
 use super::transcript::{self, Transcript};
@@ -64,6 +69,8 @@ pub struct Side {
     /// Ends before the directory does.
     postfix: Postfix,
     ours: Option<Daemon>,
+    /// Lines that only mark a point in the logs.
+    marks: usize,
     dns: Option<dns::Server>,
     scratch: Scratch,
 }
@@ -105,6 +112,7 @@ impl Side {
             mute: Vec::new(),
             postfix,
             ours: None,
+            marks: 0,
             dns: None,
             scratch,
         };
@@ -268,24 +276,48 @@ impl Side {
         id.unwrap_or_else(|| panic!("case {}: {reply}", case.name)).to_owned()
     }
 
-    /// Until nothing is on its way: neither mail nor notices.
-    fn wait_for_rest(&self) {
-        let end = Instant::now() + LONGEST;
+    /// Until nothing is on its way, neither mail nor notices, and all that was logged of it has been read.
+    fn wait_for_rest(&mut self) {
         let queue = self.postfix.queue();
-        let busy =
-            || ["maildrop", "incoming", "active"].iter().any(|name| !is_empty(&queue.join(name)));
-        while busy() {
-            if Instant::now() > end {
+        let places = ["maildrop", "incoming", "active"].map(|name| queue.join(name));
+        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+        for place in &places {
+            inotify::add_watch(&watch, place, WatchFlags::DELETE | WatchFlags::MOVED_FROM).unwrap();
+        }
+        let end = Instant::now() + LONGEST;
+        while places.iter().any(|place| !is_empty(place)) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 let what = fs::read_dir(queue.join("active")).unwrap().flatten();
                 let ids: Vec<String> =
                     what.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
                 let ours = self.ours.as_ref().map(|ours| ours.log.text()).unwrap_or_default();
                 panic!("still active: {ids:?}\n{}\n{ours}", self.postfix.log.text());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            let mut changes = [PollFd::new(&watch, PollFlags::IN)];
+            poll(&mut changes, Some(&left.try_into().unwrap())).unwrap();
+            let mut buffer = [MaybeUninit::uninit(); 4096];
+            let mut events = inotify::Reader::new(&watch, &mut buffer);
+            while events.next().is_ok() {}
         }
-        // The last lines of a delivery are older than the end of its message, but a reader of logs may be late.
-        std::thread::sleep(Duration::from_millis(200));
+        self.wait_for_logs();
+    }
+
+    /// Logs a line of our own behind all others, and waits for it.
+    fn wait_for_logs(&mut self) {
+        self.marks += 1;
+        let mark = format!("mark-{}", self.marks);
+        self.postfix.command(&["postlog", "-t", "mark", &mark]);
+        self.postfix.log.wait_for(&mark);
+        let Some(ours) = &self.ours else { return };
+        let socket = self.postfix.queue().join("private/smtp");
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.write_all(b"nonsense\0nonsense\0\0").unwrap();
+        let count = self.marks;
+        ours.log.wait_until("the complaint about nonsense", |lines| {
+            let complaints = lines.iter().filter(|line| line.text.contains("delivery request: "));
+            (complaints.count() >= count).then_some(())
+        });
     }
 
     fn account(&self, case: &Case, sent: &[String]) -> Transcript {

@@ -131,13 +131,15 @@ pub fn told(conversations: &[Conversation]) -> Vec<String> {
     lines
 }
 
-/// The size of a message depends on the length of ids and paths; SCRAM begins with a random number.
+/// The size of a message depends on the length of ids and paths, XFORWARD tells of the client; SCRAM begins with a random number.
 fn sized(command: &str) -> String {
     if let Some((before, _)) = command.split_once("AUTH SCRAM-") {
         return format!("{before}AUTH SCRAM");
     }
-    let mask =
-        |word: &str| if word.starts_with("SIZE=") { "SIZE=N".to_owned() } else { word.to_owned() };
+    let mask = |word: &str| match word.split_once('=') {
+        Some((name @ ("SIZE" | "PORT" | "IDENT"), _)) => format!("{name}=N"),
+        _ => word.to_owned(),
+    };
     command.split(' ').map(mask).collect::<Vec<_>>().join(" ")
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Only as much of MIME as the checks need, in constant memory but for a bounded stack.
 
-use message::parameters::ContentType;
+use crate::parameters::ContentType;
 
 /// Whose header it is; each has its own checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,11 +90,40 @@ pub struct Mime {
     pub longest_boundary: usize,
 }
 
+/// The length of the field's name, if the line begins a header field.
+#[must_use]
+pub fn field_name(line: &[u8]) -> Option<usize> {
+    let colon = line.iter().position(|&octet| octet == b':')?;
+    let name = line.get(..colon)?.trim_ascii_end();
+    let valid = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+    valid.then_some(colon)
+}
+
+/// Fields of MIME, which Postfix checks by the rules for parts wherever they stand.
+#[must_use]
+pub fn is_mime_field(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 6] = [
+        b"content-description",
+        b"content-disposition",
+        b"content-id",
+        b"content-transfer-encoding",
+        b"content-type",
+        b"mime-version",
+    ];
+    NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// Multiparts nest more than `mime_nesting_limit` deep; what is in the deepest is not looked into.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooDeep;
 
 impl Mime {
+    /// Multiparts may nest `deepest` deep, and of a boundary so many octets count.
+    #[must_use]
+    pub fn within(deepest: usize, longest_boundary: usize) -> Self {
+        Self { deepest, longest_boundary, ..Self::default() }
+    }
+
     /// A Content-Type field of the current header.
     pub fn content_type(&mut self, value: &[u8]) -> Result<(), TooDeep> {
         let content_type = ContentType::parse(value);
