@@ -51,17 +51,14 @@ pub fn run_in_own_namespace(samples: &Path, directory: &Path, once: bool) -> Don
         "auth required pam_unix.so\naccount required pam_unix.so\n",
     )
     .map_err(text)?;
-    let this = std::env::current_exe().map_err(text)?;
+    // The build may just have replaced the file that this program was started from.
+    let this = format!("/proc/{}/exe", std::process::id());
     let binds: String = ["passwd", "group", "shadow", "pam.d"]
         .iter()
         .map(|name| format!("mount --bind '{}/{name}' /etc/{name} && ", accounts.display()))
         .collect();
     let once = if once { "--once" } else { "" };
-    let script = format!(
-        "{binds}exec '{}' demo --pam {once} --inside '{}'",
-        this.display(),
-        directory.display()
-    );
+    let script = format!("{binds}exec {this} demo --pam {once} --inside '{}'", directory.display());
     println!("continuing where only the demo sees its users and the PAM service {SERVICE}");
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--propagation", "private", "/bin/sh", "-c", &script]);
