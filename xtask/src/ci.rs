@@ -20,6 +20,7 @@ const STEPS: &[Step] = &[
     ("tests", || test::run(&[])),
     ("samples", samples::check),
     ("demo", || demo::run(&["--once"])),
+    ("demo with system users", system_users),
     ("units", units),
     ("documentation", documentation),
     ("licences, bans, sources", deny),
@@ -50,6 +51,14 @@ fn clippy() -> Done {
         "-D",
         "warnings",
     ]))
+}
+
+fn system_users() -> Done {
+    if !nix::unistd::geteuid().is_root() {
+        println!("only root can give the demo users of its own: not run");
+        return Ok(());
+    }
+    demo::run(&["--pam", "--once"])
 }
 
 fn documentation() -> Done {
