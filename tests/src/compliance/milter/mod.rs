@@ -155,14 +155,16 @@ impl Rig {
         Self { sites: [Site::start(false, &filters), Site::start(true, &filters)], filters }
     }
 
-    fn play(&self, case: &Case, site: usize, ours: bool) -> Outcome {
-        self.outcome(case, site, |site| site.talk(case.service, ours, &case.commands))
+    /// `lines`: how many log lines to wait for.
+    fn play(&self, case: &Case, site: usize, ours: bool, lines: usize) -> Outcome {
+        self.outcome(case, site, lines, |site| site.talk(case.service, ours, &case.commands))
     }
 
     fn outcome(
         &self,
         case: &Case,
         site: usize,
+        lines: usize,
         act: impl FnOnce(&Site) -> (Vec<String>, Vec<String>),
     ) -> Outcome {
         for (filter, script) in self.filters.iter().zip(&case.scripts) {
@@ -176,7 +178,7 @@ impl Rig {
             .each_ref()
             .map(|filter| filter.heard().into_iter().map(|line| masked(&line)).collect());
         let queued = ids.iter().filter_map(|id| site.queued(id)).collect();
-        Outcome { replies, heard, queued, log: site.told(&mark) }
+        Outcome { replies, heard, queued, log: site.told(&mark, lines) }
     }
 }
 
@@ -190,7 +192,7 @@ fn run(cases: Vec<Case>) {
     for case in cases.iter().filter(|case| case.name.contains(&only)) {
         let mut theirs = Outcome::default();
         for (number, (pair, site, ours)) in PAIRS.into_iter().enumerate() {
-            let outcome = rig.play(case, site, ours);
+            let outcome = rig.play(case, site, ours, theirs.log.len());
             if number == 0 {
                 let found = case.judge(&outcome);
                 problems.extend(
@@ -260,16 +262,11 @@ fn submitted() {
     let mut problems = Vec::new();
     for case in cases::submitted() {
         let text = CONTENT.replace("\r\n", "\n").replace("\n.", "\n");
-        let play = |site: usize| {
-            rig.outcome(&case, site, |site| {
-                let id = site.submit(&text);
-                if let Some(id) = id.as_ref().filter(|_| case.fate == Fate::Gone) {
-                    site.wait_for_verdict(id);
-                }
-                (Vec::new(), id.into_iter().collect())
-            })
+        let play = |site: usize, lines: usize| {
+            rig.outcome(&case, site, lines, |site| (Vec::new(), vec![site.submit(&text)]))
         };
-        let (theirs, ours) = (play(0), play(1));
+        let theirs = play(0, 0);
+        let ours = play(1, theirs.log.len());
         let found = case.judge(&theirs);
         problems.extend(found.iter().map(|found| format!("{}: {found}\n{theirs:#?}", case.name)));
         if ours != theirs {

@@ -2,10 +2,12 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use harness::log::eventually;
 use harness::postfix::Postfix;
 use harness::{Daemon, Log, Scratch, ports};
 
@@ -127,8 +129,20 @@ impl Site {
         self.logs().iter().map(|log| log.lines().len()).collect()
     }
 
-    /// What the logs say of filters since then.
-    pub fn told(&self, mark: &[usize]) -> Vec<String> {
+    /// What the logs say of filters since then. A daemon's line may be written after the answer that it belongs to, and each
+    /// log is read by itself: as many lines as `wanted` are waited for, but not for ever.
+    pub fn told(&self, mark: &[usize], wanted: usize) -> Vec<String> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let told = self.lines_of_filters(mark);
+            if told.len() >= wanted || Instant::now() >= end {
+                return told;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn lines_of_filters(&self, mark: &[usize]) -> Vec<String> {
         let mut told = Vec::new();
         for (log, &from) in self.logs().iter().zip(mark) {
             for line in &log.lines()[from..] {
@@ -182,7 +196,7 @@ impl Site {
     }
 
     /// A message from the command line; its queue id.
-    pub fn submit(&self, text: &str) -> Option<String> {
+    pub fn submit(&self, text: &str) -> String {
         let mark = self.mark();
         let mut sendmail = Command::new("/usr/sbin/sendmail")
             .arg("-C")
@@ -197,33 +211,37 @@ impl Site {
             Some(daemon) => (&daemon.log, mark[2]),
             None => (&self.postfix.log, mark[0]),
         };
-        Some(log.wait_until("a submitted message", |lines| {
+        let id = log.wait_until("a submitted message", |lines| {
             lines[from..].iter().find_map(|line| {
                 let (id, _) = line.text.split_once("]: ")?.1.split_once(": message-id=")?;
                 Some(id.to_owned())
             })
-        }))
+        });
+        let verdict = format!("{id}: milter-");
+        eventually("cleanup to end", || {
+            let complete = self.path(&id).is_some_and(|path| {
+                path.metadata().is_ok_and(|about| about.permissions().mode() & 0o100 != 0)
+            });
+            (complete || log.text().contains(&verdict)).then_some(())
+        });
+        id
     }
 
-    /// Waits until cleanup has said what a filter does to this message.
-    pub fn wait_for_verdict(&self, id: &str) {
-        let log = self.cleanup.as_ref().map_or(&self.postfix.log, |daemon| &daemon.log);
-        log.wait_for(&format!("{id}: milter-"));
+    fn path(&self, id: &str) -> Option<PathBuf> {
+        let path = |queue: &str| self.postfix.queue().join(queue).join(id);
+        ["incoming", "hold"].map(path).into_iter().find(|path| path.exists())
     }
 
     /// The queue and the records of a message, if there is one.
     pub fn queued(&self, id: &str) -> Option<(String, String)> {
-        ["incoming", "hold"].into_iter().find_map(|queue| {
-            let path = self.postfix.queue().join(queue).join(id);
-            path.exists().then(|| {
-                let text = self.postfix.command(&["postcat", path.to_str().unwrap()]);
-                let lines = text.lines().filter(|line| {
-                    let internal = ["pointer_record:", "message_size:", "*** "];
-                    !internal.iter().any(|word| line.starts_with(word)) && !line.contains("_port=")
-                });
-                (queue.to_owned(), lines.map(|line| masked(line) + "\n").collect())
-            })
-        })
+        let path = self.path(id)?;
+        let queue = path.parent()?.file_name()?.to_str()?;
+        let text = self.postfix.command(&["postcat", path.to_str()?]);
+        let lines = text.lines().filter(|line| {
+            let internal = ["pointer_record:", "message_size:", "*** "];
+            !internal.iter().any(|word| line.starts_with(word)) && !line.contains("_port=")
+        });
+        Some((queue.to_owned(), lines.map(|line| masked(line) + "\n").collect()))
     }
 }
 
