@@ -67,13 +67,29 @@ pub fn unread<'s>(sources: impl IntoIterator<Item = &'s str>) -> Vec<String> {
 }
 
 fn is_used(fact: &Fact, used: &BTreeSet<&str>) -> bool {
-    let quoted = fact
-        .name
-        .rsplit('/')
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches(|c: char| c.is_ascii_digit());
-    used.contains(constant_name(fact.name).as_str()) || used.contains(quoted)
+    let last = fact.name.rsplit('/').next().unwrap_or_default();
+    let quoted = last.trim_end_matches(|c: char| c.is_ascii_digit());
+    let read = |name: &str| used.contains(constant_name(name).as_str());
+    read(fact.name)
+        || used.contains(quoted)
+        || used.contains(last)
+        || fact.since == "2.4" && before(fact.name).is_some_and(|old| read(&old))
+}
+
+/// Blocks of Dovecot 2.4 whose settings are read under the names that 2.3 has for them.
+const TRANSLATED: [(&str, &str); 8] = [
+    ("fifo_listener_", "service/fifo_listener/"),
+    ("inet_listener_", "service/inet_listener/"),
+    ("mailbox_", "namespace/mailbox/"),
+    ("namespace_", "namespace/"),
+    ("passdb_", "passdb/"),
+    ("service_", "service/"),
+    ("unix_listener_", "service/unix_listener/"),
+    ("userdb_", "userdb/"),
+];
+
+fn before(name: &str) -> Option<String> {
+    TRANSLATED.iter().find_map(|(new, old)| Some(format!("{old}{}", name.strip_prefix(new)?)))
 }
 
 /// Whether reading `known` reads `other` too: its default names it, or `other` is the setting of one transport.

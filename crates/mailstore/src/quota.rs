@@ -31,6 +31,8 @@ pub struct Quota {
     /// How far a delivery may go beyond a quota that is not full yet, in percent of `storage`
     /// (`quota_grace`).
     pub grace_percent: u64,
+    /// The same in octets, added to that (`quota_grace = 10M`).
+    pub grace_octets: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +81,12 @@ impl Quota {
             other => return Err(QuotaError::Backend(other.unwrap_or_default().to_owned())),
         };
         let name = fields.next().unwrap_or_default().to_owned();
-        let grace = grace.trim_end_matches('%').parse().unwrap_or(10);
-        let mut quota = Self { backend, name, storage: None, messages: None, grace_percent: grace };
+        let (grace_percent, grace_octets) = match (grace.strip_suffix('%'), amount(grace, 1)) {
+            (None, Some(octets)) => (0, octets),
+            (percent, _) => (percent.and_then(|percent| percent.parse().ok()).unwrap_or(10), 0),
+        };
+        let mut quota =
+            Self { backend, name, storage: None, messages: None, grace_percent, grace_octets };
         for rule in rules {
             quota.add_rule(rule).ok_or_else(|| QuotaError::Rule((*rule).to_owned()))?;
         }
@@ -109,7 +115,9 @@ impl Quota {
         let messages = self.messages.is_none_or(|limit| used.messages < limit);
         let storage = self.storage.is_none_or(|limit| {
             let spare = match grace {
-                Grace::Delivery if used.octets < limit => limit / 100 * self.grace_percent,
+                Grace::Delivery if used.octets < limit => {
+                    (limit / 100 * self.grace_percent).saturating_add(self.grace_octets)
+                }
                 _ => 0,
             };
             used.octets.saturating_add(octets) <= limit.saturating_add(spare)
@@ -284,6 +292,7 @@ mod tests {
             storage,
             messages,
             grace_percent: 10,
+            grace_octets: 0,
         }
     }
 
@@ -308,6 +317,10 @@ mod tests {
         assert_eq!(read(&["*:storage=0"]).unwrap().storage, None);
         for bad in ["Trash:storage=+10%", "*:storage=many", "storage=1G"] {
             assert_eq!(read(&[bad]), Err(QuotaError::Rule(bad.to_owned())));
+        }
+        for (written, percent, octets) in [("20%", 20, 0), ("10M", 0, 10 << 20), ("", 10, 0)] {
+            let quota = Quota::from_settings("count:x", &[], written).unwrap();
+            assert_eq!((quota.grace_percent, quota.grace_octets), (percent, octets), "{written}");
         }
         assert!(Quota::from_settings("dict:x", &[], "").is_err());
     }

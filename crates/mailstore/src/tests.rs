@@ -320,6 +320,7 @@ fn quota_is_kept_in_maildirsize() {
         storage: Some(100),
         messages: None,
         grace_percent: 0,
+        grace_octets: 0,
     };
     let options = Options { quota: Some(quota), ..home.store.options().clone() };
     home.store = Store::new(home.store.location().clone(), options);

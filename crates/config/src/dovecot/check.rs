@@ -33,15 +33,6 @@ pub(super) const OF_ANY_NAME: &[&str] = &["dict/", "metric/", "event_exporter/"]
 
 /// Reports every unknown name and every value that cannot be read.
 pub fn names_and_values(root: &Section, problems: &mut Problems) {
-    if let Some(version) = root.value("dovecot_config_version") {
-        problems
-            .error(
-                version.at.clone(),
-                "this file is in the language of Dovecot 2.4, which Theoris does not read yet",
-            )
-            .instead("keep this host's Dovecot services with Dovecot for now");
-        return;
-    }
     visit(
         root,
         "",
@@ -171,7 +162,7 @@ fn check_setting(path: &str, name: &str, value: &Value, problems: &mut Problems)
     if fact.since == "2.4" {
         let what =
             format!("{name} belongs to Dovecot 2.4, and this file is in the language of 2.3");
-        problems.error(value.at.clone(), what).instead("write the 2.3 setting");
+        problems.error(value.at.clone(), what).instead(super::modern::renamed::before(name));
         return;
     }
     if let Err(fault) = kind::check(value, fact) {

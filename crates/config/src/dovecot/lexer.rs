@@ -143,6 +143,9 @@ fn parse(line: &str) -> Result<Line, Fault> {
     if line == "}" {
         return Ok(Line::Close);
     }
+    if let Some(quoted) = line.strip_prefix('"') {
+        return quoted_key(quoted);
+    }
     let end = line.find(|c: char| c.is_ascii_whitespace() || c == '=').unwrap_or(line.len());
     let (key, rest) = (&line[..end], line[end..].trim_ascii_start());
     match key {
@@ -167,6 +170,25 @@ fn parse(line: &str) -> Result<Line, Fault> {
     block(key, rest)
 }
 
+/// `"SORT=DISPLAY" = yes`: a name that holds what would end it.
+fn quoted_key(quoted: &str) -> Result<Line, Fault> {
+    let mut escaped = false;
+    let end = quoted.char_indices().find_map(|(at, c)| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends.then_some(at)
+    });
+    let Some(end) = end else {
+        return Err(("a name without its closing quote".to_owned(), "close the quote"));
+    };
+    match quoted[end + 1..].trim_ascii_start().strip_prefix('=') {
+        Some(value) => setting(&unescaped(&quoted[..end]), value.trim_ascii()),
+        None => {
+            Err((format!("no = after \"{}\"", short(&quoted[..end])), "write: \"name\" = value"))
+        }
+    }
+}
+
 fn setting(key: &str, value: &str) -> Result<Line, Fault> {
     let key = key.to_owned();
     if let Some(path) = value.strip_prefix('<') {
@@ -188,6 +210,13 @@ fn setting(key: &str, value: &str) -> Result<Line, Fault> {
 }
 
 fn block(kind: &str, rest: &str) -> Result<Line, Fault> {
+    // `group @kind name {`
+    if kind == "group"
+        && let Some((group, rest)) = rest.split_once(|c: char| c.is_ascii_whitespace())
+        && group.starts_with('@')
+    {
+        return block(group, rest.trim_ascii_start());
+    }
     let (name, after) = if let Some(quoted) = rest.strip_prefix('"') {
         let end = quoted.find('"').ok_or_else(|| {
             ("a block's name without its closing quote".to_owned(), "close the quote")
@@ -261,6 +290,8 @@ mod tests {
             ("a {", Line::Open { kind: "a".into(), name: None }),
             ("a b {", Line::Open { kind: "a".into(), name: Some("b".into()) }),
             ("a \"b c\" {", Line::Open { kind: "a".into(), name: Some("b c".into()) }),
+            ("\"a = \\\"b\" = c", plain("a = \"b", "c")),
+            ("group @a b {", Line::Open { kind: "@a".into(), name: Some("b".into()) }),
             ("}", Line::Close),
             ("!include x/*.conf", Line::Include { pattern: "x/*.conf".into(), must_exist: true }),
             ("!include_try \"y z\"", Line::Include { pattern: "y z".into(), must_exist: false }),

@@ -1,4 +1,6 @@
-//! dovecot.conf in the language of Dovecot 2.3.
+//! dovecot.conf, in the language of Dovecot 2.3 or in that of 2.4.
+//!
+//! A file that begins with `dovecot_config_version` is one of 2.4; whoever reads the settings sees no difference.
 //!
 //! ```
 //! # use config::{Problems, files::Memory, dovecot::{self, Config, Connection}};
@@ -16,6 +18,7 @@ mod inventory;
 pub mod kind;
 mod legacy;
 mod lexer;
+mod modern;
 pub mod names;
 mod parser;
 mod sections;

@@ -10,6 +10,16 @@ use crate::files::why;
 use crate::register::find;
 use crate::{Files, Place, Problems};
 
+/// Which Dovecot a file is written for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    /// Up to 2.3.
+    #[default]
+    Old,
+    /// 2.4: its first setting is `dovecot_config_version`.
+    Modern,
+}
+
 /// Blocks nest three deep in practice.
 const DEEPEST_BLOCK: usize = 16;
 /// How deep includes may nest, and how many files all in all.
@@ -18,8 +28,8 @@ const MOST_FILES: usize = 1000;
 /// `a = $a $a` on many lines grows without end.
 const LONGEST_VALUE: usize = 1 << 20;
 
-/// The tree of `path` and all its includes.
-pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> Section {
+/// The tree of `path` and all its includes, and the language that its first setting tells.
+pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> (Section, Language) {
     let root = Section::new("", None, Place::file(path));
     let mut parser = Parser {
         files,
@@ -28,9 +38,15 @@ pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> Section 
         including: Vec::new(),
         files_read: 0,
         too_deep: 0,
+        language: Language::Old,
     };
     parser.file(path, &Place::file(path));
-    parser.open.swap_remove(0)
+    (parser.open.swap_remove(0), parser.language)
+}
+
+/// Whether a setting takes a path, or is none of 2.4: its file need not be read.
+fn names_file(key: &str) -> bool {
+    find(FACTS, key).is_some_and(|fact| fact.kind == "file" || fact.until == "2.3")
 }
 
 struct Parser<'f> {
@@ -42,6 +58,7 @@ struct Parser<'f> {
     files_read: usize,
     /// Blocks opened beyond the limit, whose ends must be skipped too.
     too_deep: usize,
+    language: Language,
 }
 
 impl Parser<'_> {
@@ -144,7 +161,14 @@ impl Parser<'_> {
         if self.too_deep > 0 {
             return;
         }
+        if key == "dovecot_config_version" {
+            self.version(&at);
+        }
         let value = match written {
+            Written::File(name) if self.language == Language::Modern && !names_file(&key) => {
+                let Some(text) = self.content(path, &name, &at) else { return };
+                Value { text, file: Some(path.parent().unwrap_or(Path::new("/")).join(&name)), at }
+            }
             Written::Quoted(text) => Value { text, file: None, at },
             Written::Plain(text) => Value { text: self.expanded(&text, &at), file: None, at },
             Written::File(name) => {
@@ -157,6 +181,37 @@ impl Parser<'_> {
         }
     }
 
+    /// `dovecot_config_version` comes before all else.
+    fn version(&mut self, at: &Place) {
+        let first = self.language == Language::Old
+            && matches!(self.open.as_slice(), [root] if root.settings.is_empty() && root.sections.is_empty());
+        if first {
+            self.language = Language::Modern;
+        } else if self.language == Language::Old {
+            self.problems
+                .error(at.clone(), "dovecot_config_version must be the first setting")
+                .instead("move it to the top of the file");
+            self.language = Language::Modern;
+        }
+    }
+
+    /// `= <path` in the language of 2.4: the value is the file's content.
+    fn content(&mut self, path: &Path, name: &str, at: &Place) -> Option<String> {
+        let file = path.parent().unwrap_or(Path::new("/")).join(name);
+        let fault = match self.files.read(&file) {
+            Ok(content) if content.len() > LONGEST_VALUE => {
+                format!("{} has more than {} KiB", file.display(), LONGEST_VALUE >> 10)
+            }
+            Ok(content) => match String::from_utf8(content) {
+                Ok(text) => return Some(text),
+                Err(_) => format!("{} is not UTF-8", file.display()),
+            },
+            Err(error) => format!("cannot read {}: {}", file.display(), why(&error)),
+        };
+        self.problems.error(at.clone(), fault).instead("name a readable text file after <");
+        None
+    }
+
     /// Replaces each word `$name` by the setting's value so far.
     fn expanded(&mut self, text: &str, at: &Place) -> String {
         if !text.contains('$') {
@@ -164,7 +219,13 @@ impl Parser<'_> {
         }
         let mut words = Vec::new();
         for word in text.split_ascii_whitespace() {
-            words.push(match word.strip_prefix('$') {
+            let name = match self.language {
+                Language::Old => word.strip_prefix('$'),
+                Language::Modern => word
+                    .strip_prefix("$SET:")
+                    .or_else(|| word.strip_prefix('$').filter(|name| name.starts_with("ENV:"))),
+            };
+            words.push(match name {
                 None => word.to_owned(),
                 Some(name) => self.variable(name).unwrap_or_else(|| {
                     self.problems
@@ -188,7 +249,12 @@ impl Parser<'_> {
         if let Some(variable) = name.strip_prefix("ENV:") {
             return Some(self.files.environment(variable).unwrap_or_default());
         }
-        let inner = self.open.iter().rev().find_map(|section| section.value(name));
+        let inner = self.open.iter().rev().find_map(|section| {
+            let short = || name.strip_prefix(section.kind.as_str())?.strip_prefix('_');
+            section
+                .value(name)
+                .or_else(|| section.value(short().filter(|_| self.language == Language::Modern)?))
+        });
         inner
             .map(|value| value.text.clone())
             .or_else(|| find(FACTS, name).map(|fact| fact.default.to_owned()))

@@ -95,8 +95,8 @@ impl Config {
         }
         let mut services = Vec::new();
         for section in &all {
-            let at =
-                own.iter().find(|block| block.name == section.name).map(|block| block.at.clone());
+            let at = own.iter().find(|block| block.name == section.name && block.at.line > 0);
+            let at = at.map(|block| block.at.clone());
             let mut reader = Reader { section, base: &base, problems };
             services.push(reader.service(&protocols, at));
         }
@@ -116,7 +116,7 @@ fn defaults(variables: &[(&str, String)]) -> Vec<Section> {
         text = text.replace(name, value);
     }
     let files = Memory::with([("defaults", text)]);
-    parser::read(&files, "defaults".as_ref(), &mut Problems::default()).sections
+    parser::read(&files, "defaults".as_ref(), &mut Problems::default()).0.sections
 }
 
 struct Reader<'r> {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::parser::Language;
 use super::view::{Connection, View};
-use super::{check, legacy, parser};
+use super::{check, legacy, modern, parser};
 use crate::forget::is_forgotten;
 use crate::{Files, Place, Problems};
 
@@ -45,6 +46,9 @@ impl Section {
 
     /// Puts another block of the same kind and name over this one.
     pub(super) fn merge(&mut self, other: &Section) {
+        if self.at.line == 0 {
+            self.at = other.at.clone();
+        }
         self.settings.extend(other.settings.iter().cloned());
         for section in &other.sections {
             let same = |known: &&mut Section| {
@@ -61,7 +65,10 @@ impl Section {
 /// dovecot.conf with everything it includes.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// In the language of 2.3, whatever the file is written in.
     pub(super) root: Section,
+    /// A file in the language of 2.4, as written, with full names.
+    written: Option<Section>,
     path: PathBuf,
 }
 
@@ -69,12 +76,34 @@ impl Config {
     /// Reads `path` and its includes, and checks every name and value in them.
     pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> Self {
         let mut found = Problems::default();
-        let mut root = parser::read(files, path, &mut found);
-        forget(&mut root, "");
-        legacy::translate(&mut root, &mut found);
-        check::names_and_values(&root, &mut found);
+        let (mut root, language) = parser::read(files, path, &mut found);
+        let mut written = None;
+        match language {
+            Language::Old => {
+                forget(&mut root, "");
+                legacy::translate(&mut root, &mut found);
+                check::names_and_values(&root, &mut found);
+            }
+            Language::Modern => {
+                let modern = modern::read(&root, &mut found);
+                root = modern.translated;
+                forget(&mut root, "");
+                written = Some(modern.written);
+            }
+        }
         problems.extend(found.by_place());
-        Self { root, path: path.to_owned() }
+        Self { root, written, path: path.to_owned() }
+    }
+
+    /// Whether the file is in the language of Dovecot 2.4.
+    pub fn is_modern(&self) -> bool {
+        self.written.is_some()
+    }
+
+    /// The file as it is written; in the language of 2.4 with every name in full
+    /// (`passdb_pam_service_name`) and without paths, so that each is a row of the register.
+    pub fn written(&self) -> &Section {
+        self.written.as_ref().unwrap_or(&self.root)
     }
 
     /// The settings outside any `protocol`, `local` or `remote` block.
@@ -91,6 +120,7 @@ impl Config {
         &self.path
     }
 
+    /// In the language of 2.3, whatever the file is written in.
     pub fn root(&self) -> &Section {
         &self.root
     }
@@ -99,12 +129,15 @@ impl Config {
     /// would read, that has another value than its default, and that we do not obey: an error where
     /// ignoring it would change what is accepted, delivered or exposed.
     pub fn report_unsupported(&self, readers: &[&str], problems: &mut Problems) {
+        if let Some(written) = &self.written {
+            return modern::report::report_unsupported(written, readers, problems);
+        }
         check::report_unsupported(&self.root, readers, problems);
     }
 }
 
 /// Leaves out what a proof leaves out: `service/unix_listener/mode` is the setting in those blocks.
-fn forget(section: &mut Section, path: &str) {
+pub(super) fn forget(section: &mut Section, path: &str) {
     section.settings.retain(|(name, _)| {
         let numbered = name.trim_end_matches(|c: char| c.is_ascii_digit());
         ![name.as_str(), numbered]

@@ -1,0 +1,128 @@
+//! Settings of 2.4 that we do not obey.
+
+use super::super::tree::Section;
+use super::mail::Places;
+use super::scope::FILTERS;
+use super::{fact_of, lists};
+use crate::register::{Fact, Ignored, Mark};
+use crate::{Place, Problems};
+
+/// The plugin that reads a setting, by the beginning of its name.
+const OF_PLUGIN: &[(&str, &[&str])] = &[
+    ("acl", &["acl", "imap_acl"]),
+    ("charset_alias", &["charset_alias"]),
+    ("crypt_", &["mail_crypt"]),
+    ("fts", &["fts", "fts_flatcurve", "fts_solr"]),
+    ("last_login", &["last_login"]),
+    ("lazy_expunge", &["lazy_expunge"]),
+    ("mail_compress", &["mail_compress"]),
+    ("mail_log_cached", &["mail_log"]),
+    ("mail_log_events", &["mail_log"]),
+    ("mail_log_fields", &["mail_log"]),
+    ("mailbox_notify_status", &["notify_status"]),
+    ("notify_status", &["notify_status"]),
+    ("pop3_migration", &["pop3_migration"]),
+    ("push_notification", &["push_notification"]),
+    ("quota_clone", &["quota_clone"]),
+    ("quota", &["quota"]),
+    ("sieve", &["sieve", "imap_sieve"]),
+    ("trash", &["trash"]),
+    ("virtual", &["virtual"]),
+    ("welcome", &["welcome"]),
+];
+
+/// As [`Config::report_unsupported`](super::super::Config::report_unsupported), of a file of 2.4.
+pub fn report_unsupported(written: &Section, readers: &[&str], problems: &mut Problems) {
+    let mut loaded = Vec::new();
+    plugins(written, &mut loaded);
+    let idle = |name: &str| {
+        let plugin = OF_PLUGIN.iter().find(|(start, _)| name.starts_with(start));
+        plugin.is_some_and(|(_, names)| !names.iter().any(|name| loaded.iter().any(|l| l == name)))
+    };
+    let concerns = |fact: &Fact| {
+        fact.mark == Mark::Unsupported
+            && readers.iter().any(|reader| fact.is_read_by(reader))
+            && !idle(fact.name)
+    };
+    let mut found = Problems::default();
+    visit(written, &mut |section| {
+        for (name, value) in &section.settings {
+            if !obeyed_in(&section.kind, name)
+                && let Some(fact) = fact_of(name)
+                && matches!(fact.mark, Mark::Supported | Mark::Differs)
+                && readers.iter().any(|reader| fact.is_read_by(reader))
+            {
+                let what = format!("{name}: not obeyed inside a {} block", section.kind);
+                found.error(value.at.clone(), what).instead("write it outside the block");
+            }
+            if let Some(fact) = fact_of(name).filter(|fact| concerns(fact))
+                && !same(&value.text, fact.default)
+            {
+                tell(fact, &value.at, &mut found);
+            }
+        }
+        for block in &section.sections {
+            let list = fact_of(&block.kind).filter(|fact| lists::is_list(fact) && concerns(fact));
+            if let (Some(fact), Some((_, first))) = (list, block.settings.first()) {
+                tell(fact, &first.at, &mut found);
+            }
+        }
+    });
+    problems.extend(found.by_place());
+}
+
+/// Whether a block of this kind may hold the setting for us; Dovecot takes any in each.
+fn obeyed_in(kind: &str, name: &str) -> bool {
+    match kind {
+        "" => true,
+        kind if FILTERS.contains(&kind) => true,
+        "namespace" => name.starts_with("namespace_") || Places::obeys(name),
+        "passdb" | "userdb" => {
+            name.starts_with(kind)
+                || matches!(
+                    name,
+                    "auth_username_format" | "passwd_file_path" | "passdb_default_password_scheme"
+                )
+        }
+        "inet_listener" => name == "listen" || name.starts_with("inet_listener_"),
+        "mailbox" | "quota" | "service" | "unix_listener" | "fifo_listener" => {
+            name.starts_with(kind)
+        }
+        _ => false,
+    }
+}
+
+fn plugins(section: &Section, loaded: &mut Vec<String>) {
+    let steps = lists::steps(section, "mail_plugins");
+    loaded.extend(lists::elements(&steps).into_iter().map(|(name, _)| name));
+    for block in section.sections.iter().filter(|block| FILTERS.contains(&block.kind.as_str())) {
+        plugins(block, loaded);
+    }
+}
+
+fn visit(section: &Section, look: &mut dyn FnMut(&Section)) {
+    look(section);
+    for block in &section.sections {
+        if !fact_of(&block.kind).is_some_and(lists::is_list) {
+            visit(block, look);
+        }
+    }
+}
+
+fn tell(fact: &Fact, at: &Place, problems: &mut Problems) {
+    let what = format!("{}: {}", fact.name, fact.sentence);
+    match fact.ignored {
+        Ignored::Tell => {
+            problems.warning(at.clone(), what);
+        }
+        Ignored::Refuse => problems
+            .error(at.clone(), what)
+            .instead("remove the line, or keep this service with Dovecot for now"),
+    }
+}
+
+fn same(left: &str, right: &str) -> bool {
+    let letters =
+        |text: &str| text.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
+    letters(left) == letters(right)
+}
