@@ -42,14 +42,14 @@ fn delivered(site: &Site, recipient: &str) -> BTreeMap<String, Vec<SystemTime>> 
     found
 }
 
-/// When the delivery into this Maildir file began: its name starts with the time, `SECONDS.MMICROSECONDS`.
+/// When the delivery into this Maildir file began: its name starts with the time, `SECONDS.MMICROSECONDS` as Dovecot or
+/// `SECONDS.VdeviceIinodeMMICROSECONDS` as Postfix writes it.
 fn begun(path: &Path) -> SystemTime {
     let name = path.file_name().unwrap().to_str().unwrap();
     let mut parts = name.split('.');
     let seconds = parts.next().and_then(|seconds| seconds.parse().ok()).unwrap();
-    let micros = parts.next().and_then(|rest| rest.strip_prefix('M'));
-    let micros = micros.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-    let micros = micros.and_then(|micros| micros.parse().ok()).unwrap_or(0);
+    let micros = parts.next().and_then(|rest| rest.split_once('M')).unwrap().1;
+    let micros = micros.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
 
