@@ -23,6 +23,8 @@ pub struct Login {
     pub fields: Params,
     /// `userdb_…` fields, for the prefetch userdb; `None` if there was none.
     pub prefetched: Option<Params>,
+    /// The password was right, so the user exists.
+    pub proved: bool,
     /// Fields that steer the look-up itself.
     pub steer: Steer,
 }

@@ -247,6 +247,7 @@ async fn confirm(
         return fail(id, None);
     }
     let Some(mut login) = shared.registry.take(ticket) else { return fail(id, None) };
+    login.proved = true;
     let realm = shared.engine.settings.realm(&login.request.service);
     match userdb::look_up(&shared.engine, realm, &mut login).await {
         UserResult::Found(mut fields) => {

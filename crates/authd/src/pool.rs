@@ -4,6 +4,7 @@ use crate::backend::{Question, answer};
 use crate::passwd_file::Files;
 use crate::server::LINK;
 use daemon::{Worker, WorkerError};
+use nix::syslog::{Facility, LogFlags};
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
@@ -16,6 +17,8 @@ const QUESTIONS: usize = 100;
 ///
 /// What keeps it from starting.
 pub fn run(worker: &Worker) -> Result<(), WorkerError> {
+    // What PAM's modules log has the name of Dovecot's process: fail2ban's filter asks for it.
+    let _ = nix::syslog::openlog(Some(c"auth"), LogFlags::empty(), Facility::LOG_AUTH);
     let files = Arc::new(Files::default());
     worker.run(async {
         let link = worker.link_server(LINK)?;

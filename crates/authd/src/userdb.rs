@@ -129,7 +129,7 @@ async fn ask(engine: &Engine, realm: &Realm, userdb: &Userdb, login: &mut Login)
             }
         }
         UserDriver::Static { fields, allow_all_users } => {
-            if !allow_all_users {
+            if !login.proved && !allow_all_users {
                 match chain::look_up(engine, realm, login).await {
                     PassResult::Ok => {}
                     PassResult::SchemeUnavailable => {

@@ -92,8 +92,8 @@ pub async fn converse(client: Client) {
                 conversing.client.disconnected("Inactivity");
                 return;
             }
-            Err(_) => {
-                conversing.client.disconnected("Connection closed");
+            Err(error) => {
+                conversing.client.gone(Some(&error));
                 return;
             }
         }
@@ -241,7 +241,8 @@ impl Conversing {
             Some(text) => match base64::decode(text.as_bytes()) {
                 Some(response) => Some(response),
                 None => {
-                    self.line(&format!("{tag} BAD Invalid base64 data in initial response"));
+                    let refusal = self.client.begin_with_nonsense(mechanism);
+                    self.refuse(&tag, &refusal);
                     return Ok(Next::Go);
                 }
             },
@@ -294,12 +295,11 @@ impl Conversing {
             Err(error) => return Err(error),
         };
         if &line.bytes[..] == b"*" {
-            self.client.broken_off();
             self.line(&format!("{tag} BAD Authentication aborted by client."));
             return Ok(Err(Next::Go));
         }
         let Some(response) = base64::decode(&line.bytes) else {
-            self.client.broken_off();
+            self.client.authenticate_failed("Invalid base64 in response");
             self.line(&format!("{tag} BAD Invalid base64 data in continued response"));
             return Ok(Err(Next::Go));
         };

@@ -11,8 +11,9 @@ pub(crate) struct Attempts {
     pub first: Option<Instant>,
     pub count: u32,
     pub accepted: u32,
-    /// A SASL conversation is open.
+    /// A challenge is without its response; it stays so when the client breaks off.
     pub unfinished: bool,
+    /// A SASL mechanism, not a command with a password.
     pub tried_in_the_clear: bool,
     pub last: Option<Refusal>,
     pub user: String,
@@ -36,15 +37,16 @@ impl Attempts {
 
     /// The part in parentheses of a disconnection, which fail2ban reads.
     pub(crate) fn history(&self) -> String {
-        let waited = self.first.unwrap_or(self.connected).elapsed().as_secs();
+        let since = |start: Option<Instant>| start.map_or(0, |start| start.elapsed().as_secs());
+        let waited = since(self.first);
         let (count, accepted) = (self.count, self.accepted);
-        if count == 0 && !self.tried_in_the_clear {
-            return format!("no auth attempts in {waited} secs");
+        if count == 0 {
+            return format!("no auth attempts in {} secs", since(Some(self.connected)));
         }
         if self.tried_in_the_clear {
             return "tried to use disallowed plaintext auth".to_owned();
         }
-        if self.unfinished {
+        if self.unfinished && count == 1 {
             return format!("client didn't finish SASL auth, waited {waited} secs");
         }
         if accepted == count {
@@ -84,6 +86,8 @@ mod tests {
         attempts.last = Some(Refusal::Authorization { reason: None });
         assert_eq!(attempts.history(), "authorization failed, 2 attempts in 0 secs");
         attempts.unfinished = true;
+        assert_eq!(attempts.history(), "authorization failed, 2 attempts in 0 secs");
+        attempts.count = 1;
         assert_eq!(attempts.history(), "client didn't finish SASL auth, waited 0 secs");
         attempts.tried_in_the_clear = true;
         assert_eq!(attempts.history(), "tried to use disallowed plaintext auth");

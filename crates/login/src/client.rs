@@ -175,6 +175,21 @@ impl Client {
         }
     }
 
+    /// The client's initial response is no base64: an attempt that no auth server needs to see.
+    pub fn begin_with_nonsense(&mut self, mechanism: &str) -> Refusal {
+        self.attempts.count += 1;
+        self.attempts.first.get_or_insert_with(Instant::now);
+        self.attempts.method = log::printable(&mechanism.to_ascii_uppercase());
+        self.attempts.last = Some(Refusal::InvalidBase64);
+        if self.front.settings.verbose {
+            let mechanism = self.attempts.method.to_ascii_lowercase();
+            let (remote, session) = (self.facts.remote.ip(), &self.facts.session);
+            tracing::info!(target: "mail", ident = "dovecot",
+                "auth: {mechanism}(?,{remote},<{session}>): Invalid base64 data in initial response");
+        }
+        Refusal::InvalidBase64
+    }
+
     /// Begins a login. `initial` is the SASL initial response, if the client sent one.
     pub async fn begin(&mut self, mechanism: &str, initial: Option<Vec<u8>>) -> Verdict {
         self.attempts.count += 1;
@@ -186,10 +201,12 @@ impl Client {
         };
         let Some(known) = offered.iter().find(|one| one.name.eq_ignore_ascii_case(mechanism))
         else {
+            self.authenticate_failed("Unsupported authentication mechanism.");
             return self.refused(Refusal::UnsupportedMechanism);
         };
         if known.is_plaintext() && !self.may_send_passwords() {
             self.attempts.tried_in_the_clear = true;
+            self.authenticate_failed("Plaintext authentication disabled.");
             return self.refused(Refusal::PlaintextDisabled);
         }
         let request = Request {
@@ -215,14 +232,23 @@ impl Client {
 
     /// A login with name and password, which the protocol has commands for.
     pub async fn password(&mut self, user: &[u8], password: &[u8]) -> Verdict {
-        self.attempts.user = String::from_utf8_lossy(user).into_owned();
-        if self.may_send_passwords() {
-            return self
-                .begin("PLAIN", Some(protocol::dovecot_auth::sasl::plain(user, password)))
-                .await;
+        if !self.may_send_passwords() {
+            return Verdict::Refused(self.password_in_the_clear(user));
         }
-        self.attempts.tried_in_the_clear = true;
-        Verdict::Refused(Refusal::PlaintextDisabled)
+        self.attempts.user = String::from_utf8_lossy(user).into_owned();
+        self.begin("PLAIN", Some(protocol::dovecot_auth::sasl::plain(user, password))).await
+    }
+
+    /// A name or password where none may be sent.
+    pub fn password_in_the_clear(&mut self, user: &[u8]) -> Refusal {
+        if self.front.settings.verbose {
+            self.log("Login failed: Plaintext authentication disabled", None);
+        }
+        self.attempts.count += 1;
+        if self.attempts.user.is_empty() {
+            self.attempts.user = String::from_utf8_lossy(user).into_owned();
+        }
+        Refusal::PlaintextDisabled
     }
 
     /// Passes on what the client answered to a challenge.
@@ -231,9 +257,12 @@ impl Client {
         self.verdict(step)
     }
 
-    /// The client broke its SASL conversation off, or answered what is no base64.
-    pub fn broken_off(&mut self) {
-        self.attempts.unfinished = false;
+    /// A SASL conversation ended before the auth server could judge it; with `auth_verbose` that has a line.
+    pub fn authenticate_failed(&self, reason: &str) {
+        if self.front.settings.verbose {
+            let method = &self.attempts.method;
+            self.log(&format!("Authenticate {method} failed: {reason}"), None);
+        }
     }
 
     fn verdict(&mut self, step: Result<Step, AuthError>) -> Verdict {
@@ -287,7 +316,7 @@ impl Client {
         input: &[u8],
     ) -> Result<(), (Self, Stranded)> {
         if self.wire.flush().await.is_err() {
-            self.disconnected("Connection closed");
+            self.gone(None);
             return Ok(());
         }
         let wire = std::mem::replace(&mut self.wire, Wire::from_io(tokio::io::empty()));
@@ -356,6 +385,23 @@ impl Client {
             None | Some("Connection closed") => self.disconnected("Connection closed"),
             Some(failure) => self.disconnected(&format!("Connection closed: {failure}")),
         }
+    }
+
+    /// Logs that the client closed the connection, or what else ended it.
+    pub fn gone(&mut self, error: Option<&WireError>) {
+        let mut reason = "Connection closed".to_owned();
+        if let Some(WireError::Io(cause)) = error
+            && !matches!(cause.kind(), std::io::ErrorKind::UnexpectedEof)
+        {
+            let cause = cause.to_string();
+            let cause = cause.split(" (os error").next().unwrap_or_default();
+            reason = format!("Connection closed: {}", log::printable(cause));
+        }
+        if self.facts.security == Security::Tls {
+            let failure = reason.strip_prefix("Connection closed: ").unwrap_or(&reason);
+            self.tls_failure = Some(failure.to_owned());
+        }
+        self.disconnected(&reason);
     }
 
     /// Logs that the client has gone, and why: `Disconnected: reason (auth failed, 2 attempts …)`.

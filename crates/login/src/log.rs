@@ -12,7 +12,7 @@ pub struct Words<'a> {
     pub facts: &'a Facts,
     /// Process of the mailbox worker, once there is one.
     pub mail_pid: Option<u32>,
-    /// Why TLS could not be agreed on.
+    /// Why TLS could not be agreed on, or how it ended.
     pub tls_failure: Option<&'a str>,
 }
 
@@ -75,6 +75,7 @@ fn variable(name: &str, words: &Words<'_>) -> String {
         "e" | "mail_pid" => words.mail_pid.map(|pid| pid.to_string()).unwrap_or_default(),
         "p" | "pid" => std::process::id().to_string(),
         "c" | "secured" => match (words.tls_failure, words.facts.security) {
+            (Some(failure), Security::Tls) => format!("TLS: {failure}"),
             (Some(failure), _) => format!("TLS handshaking: {failure}"),
             (None, Security::Tls) => "TLS".to_owned(),
             (None, Security::Trusted) => "secured".to_owned(),

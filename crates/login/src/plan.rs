@@ -61,6 +61,7 @@ pub fn parts(
         wrapped,
         log_format: view.get(dovecot::LOGIN_LOG_FORMAT, problems),
         log_elements: view.get(dovecot::LOGIN_LOG_FORMAT_ELEMENTS, problems),
+        verbose: view.get(dovecot::AUTH_VERBOSE, problems),
         patience: PATIENCE,
         own,
     };

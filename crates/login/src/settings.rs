@@ -27,6 +27,8 @@ pub struct FrontSettings {
     /// `login_log_format`, `login_log_format_elements`.
     pub log_format: String,
     pub log_elements: String,
+    /// `auth_verbose`: each refusal has a line of its own.
+    pub verbose: bool,
     /// How long a client may take until it is logged in.
     pub patience: Duration,
     /// What only the daemon's own conversation reads.

@@ -40,7 +40,7 @@ pub async fn converse(client: Client) {
             Ok(Next::Go) => {}
             Ok(Next::StartTls) => {
                 if conversing.client.start_tls().await.is_err() {
-                    conversing.client.disconnected("Connection closed");
+                    conversing.client.handshake_failed();
                     return;
                 }
                 // nothing that was said in the clear counts any more
@@ -66,8 +66,8 @@ pub async fn converse(client: Client) {
                 conversing.client.disconnected("Inactivity");
                 return;
             }
-            Err(_) => {
-                conversing.client.disconnected("Connection closed");
+            Err(error) => {
+                conversing.client.gone(Some(&error));
                 return;
             }
         }
@@ -145,7 +145,7 @@ impl Conversing {
                 self.mistakes += 1;
                 if self.mistakes > MOST_MISTAKES {
                     self.say("-ERR Too many invalid bad commands.");
-                    return Ok(Next::Leave("Too many invalid commands".to_owned()));
+                    return Ok(Next::Leave("Disconnected: Too many bad commands".to_owned()));
                 }
                 self.say("-ERR Unknown command.");
             }
@@ -188,7 +188,8 @@ impl Conversing {
 
     fn user(&mut self, name: &[u8]) {
         if !self.client.may_send_passwords() {
-            self.say(&refused(&Refusal::PlaintextDisabled));
+            let refusal = self.client.password_in_the_clear(name);
+            self.say(&refused(&refusal));
             return;
         }
         self.user = Some(name.to_vec());
@@ -218,7 +219,8 @@ impl Conversing {
             Some(text) => match base64::decode(text.as_bytes()) {
                 Some(response) => Some(response),
                 None => {
-                    self.say("-ERR [AUTH] Invalid base64 data in initial response");
+                    let refusal = self.client.begin_with_nonsense(name);
+                    self.say(&refused(&refusal));
                     return Ok(Next::Go);
                 }
             },
@@ -269,12 +271,11 @@ impl Conversing {
             Err(error) => return Err(error),
         };
         if &line.bytes[..] == b"*" {
-            self.client.broken_off();
             self.say("-ERR Authentication aborted by client.");
             return Ok(Err(Next::Go));
         }
         let Some(response) = base64::decode(&line.bytes) else {
-            self.client.broken_off();
+            self.client.authenticate_failed("Invalid base64 in response");
             self.say("-ERR [AUTH] Invalid base64 in response");
             return Ok(Err(Next::Go));
         };

@@ -2,10 +2,12 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use rustls::ClientConfig as Trust;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -89,6 +91,31 @@ impl Client {
         Self::over(Transport::Tcp(Self::connect(address, port)))
     }
 
+    /// To 127.0.0.1, from another address of the loopback.
+    #[track_caller]
+    pub fn from(source: Ipv4Addr, port: u16) -> Self {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect};
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket =
+            nix::sys::socket::socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+        let address = |ip: Ipv4Addr, port| SockaddrIn::from(std::net::SocketAddrV4::new(ip, port));
+        bind(socket.as_raw_fd(), &address(source, 0)).unwrap();
+        connect(socket.as_raw_fd(), &address(Ipv4Addr::LOCALHOST, port)).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::over(Transport::Tcp(stream))
+    }
+
+    /// Ends a connection in the clear with a reset instead of an end.
+    pub fn reset(self) {
+        if let Transport::Tcp(stream) = self.stream.get_ref() {
+            let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+            nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::Linger, &at_once)
+                .unwrap();
+        }
+    }
+
     /// TLS from the first byte, to the host name `host`.
     #[track_caller]
     pub fn tls(port: u16, host: &str, trust: &Arc<ClientConfig>) -> Self {
@@ -123,8 +150,10 @@ impl Client {
     pub fn raw(&mut self, bytes: &[u8]) {
         self.transcript.push_str(&format!("C: {}\n", bytes.escape_ascii()));
         let stream = self.stream.get_mut();
-        stream.write_all(bytes).unwrap();
-        stream.flush().unwrap();
+        match stream.write_all(bytes).and_then(|()| stream.flush()) {
+            Err(error) if is_gone(&error) => {} // what it said before is still to be read
+            result => result.unwrap(),
+        }
     }
 
     /// Sends a line with CRLF.
@@ -142,7 +171,9 @@ impl Client {
     #[track_caller]
     pub fn next_line(&mut self) -> Option<String> {
         let mut line = Vec::new();
-        if let Err(error) = self.stream.read_until(b'\n', &mut line) {
+        if let Err(error) = self.stream.read_until(b'\n', &mut line)
+            && !is_gone(&error)
+        {
             panic!("no line: {error}; so far:\n{}", self.transcript);
         }
         let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
@@ -165,7 +196,8 @@ impl Client {
     pub fn reply(&mut self) -> String {
         let mut reply = self.line();
         while reply.lines().last().is_some_and(|line| line.as_bytes().get(3) == Some(&b'-')) {
-            reply = format!("{reply}\n{}", self.line());
+            let Some(line) = self.next_line() else { break };
+            reply = format!("{reply}\n{line}");
         }
         reply
     }
@@ -199,6 +231,11 @@ impl Client {
             }
         }
     }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
 }
 
 #[track_caller]

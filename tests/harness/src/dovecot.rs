@@ -123,9 +123,17 @@ service stats {{
 
     #[track_caller]
     pub fn start(&mut self) {
-        // Not output(): the daemon keeps what it inherits.
+        self.start_with(|_| {});
+    }
+
+    /// As [`Dovecot::start`], with a last word on the command.
+    #[track_caller]
+    pub fn start_with(&mut self, adjust: impl FnOnce(&mut Command)) {
         let mut command = Command::new("dovecot");
-        command.arg("-c").arg(self.config()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg("-c").arg(self.config());
+        adjust(&mut command);
+        // Not output(): the daemon keeps what it inherits.
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         assert!(
             command.stderr(Stdio::null()).status().unwrap().success(),
             "dovecot does not start"

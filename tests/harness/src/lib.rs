@@ -17,9 +17,11 @@ pub mod daemon;
 pub mod dkim;
 pub mod dns;
 pub mod dovecot;
+pub mod inside;
 pub mod log;
 pub mod ports;
 pub mod postfix;
+pub mod private_host;
 pub mod remote;
 pub mod scratch;
 pub mod site;
@@ -28,6 +30,7 @@ pub mod strace;
 
 pub use daemon::Daemon;
 pub use log::Log;
+pub use private_host::PrivateHost;
 pub use scratch::Scratch;
 
 /// The setting that our programs leave out while `cargo xtask proofs` tries whether a test notices: its cases are then

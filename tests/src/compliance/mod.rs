@@ -5,6 +5,7 @@ mod bounce;
 mod config;
 mod delivery;
 pub(crate) mod dkim;
+mod fail2ban;
 mod full_disk;
 pub(crate) mod imap;
 mod maildir;

@@ -8,8 +8,7 @@ use harness::daemon::Daemon;
 use harness::dovecot::Dovecot;
 use harness::log::eventually;
 use harness::postfix::Postfix;
-use harness::{Log, Scratch, skip};
-use std::process::{Command, Stdio};
+use harness::{Log, PrivateHost, Scratch, skip};
 
 const ROUNDS: usize = 50;
 
@@ -173,44 +172,6 @@ fn dovecots_own_programs_work_on_our_authd() {
     assert!(dovecot.doveadm(&["user", "user@example.org"]).contains("uid\t5000"));
 }
 
-/// What only the daemon of this test sees: users, their passwords, and a PAM service.
-fn lay_users(scratch: &Scratch) {
-    let hash = "$6$RlmCoLV3EnPDquOZ$HshOtrFQq2w.81WQvaktteiPT.XABAjFxWnai38ETiBA0Ws3fxlEOl4oSFPymWkqHsiefYzZoYjVDUfnWXy9H/";
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
-    let shadow = std::fs::read_to_string("/etc/shadow").unwrap();
-    let users = "info:x:4003:4003::/home/info:/bin/sh\nold:x:4004:4004::/home/old:/bin/sh\n\
-                 must:x:4005:4005::/home/must:/bin/sh\nlocked:x:4006:4006::/home/locked:/bin/sh\n";
-    scratch.write("etc/passwd", format!("{passwd}{users}"));
-    let lines = format!(
-        "{shadow}info:{hash}:19000:0:99999:7:::\nold:{hash}:19000:0:99999:7::100:\n\
-         must:{hash}:0:0:99999:7:::\nlocked:!{hash}:19000:0:99999:7:::\n"
-    );
-    scratch.write("etc/shadow", lines);
-    scratch.write("etc/pam", "auth required pam_unix.so nodelay\naccount required pam_unix.so\n");
-}
-
-/// Puts a command into a mount namespace where these files stand in `/etc`. There `/etc/pam.d` holds one
-/// service.
-fn among_those_users(scratch: &Scratch, command: &mut Command) {
-    let etc = scratch.join("etc");
-    let etc = etc.display();
-    let script = format!(
-        "set -e; mount --bind {etc}/passwd /etc/passwd; mount --bind {etc}/shadow /etc/shadow; \
-         mount -t tmpfs tmpfs /etc/pam.d; cp {etc}/pam /etc/pam.d/dovecot; exec \"$@\""
-    );
-    let mut wrapped = Command::new("unshare");
-    wrapped.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
-    wrapped.arg(command.get_program()).args(command.get_args());
-    wrapped.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => wrapped.env(name, value),
-            None => wrapped.env_remove(name),
-        };
-    }
-    *command = wrapped;
-}
-
 /// PAM and shadow as on a real host, with users and services that only this test sees: authd runs in a
 /// mount namespace of its own.
 #[test]
@@ -219,7 +180,7 @@ fn pam_is_asked_by_root_and_answers_through_us() {
         return;
     }
     let scratch = Scratch::new();
-    lay_users(&scratch);
+    let host = PrivateHost::lay(&scratch, "host");
     let run = scratch.join("run");
     let config = format!(
         "base_dir = {}\nauth_username_format = %Ln\nauth_verbose = yes\nauth_failure_delay = 0\n\
@@ -231,7 +192,7 @@ fn pam_is_asked_by_root_and_answers_through_us() {
     let directory = scratch.directory("authd");
     let arguments = ["-c", path.to_str().unwrap()];
     let authd = Daemon::start_with("authd", &directory, &arguments, Log::default(), |command| {
-        among_those_users(&scratch, command);
+        host.enter(command);
     });
     let mut client = Client::unix(&run.join("auth-client"));
     while client.line() != "DONE" {}
