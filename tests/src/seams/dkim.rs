@@ -9,7 +9,7 @@ use harness::log::eventually;
 use harness::postfix::Postfix;
 use harness::{Daemon, Log, Scratch, ports};
 
-use crate::compliance::dkim::rig::{Dkimpy, Filter, KEY, Whose, record, zone_line};
+use crate::compliance::dkim::rig::{Conversation, Dkimpy, Filter, KEY, Whose, record, zone_line};
 use crate::compliance::dkim::{can_run, messages};
 
 const ROUNDS: usize = 100;
@@ -86,6 +86,41 @@ fn postfix_has_its_mail_signed_over_both_kinds_of_sockets() {
         }
         log.wait_for("DKIM-Signature field added (s=sel1, d=example.com)");
     }
+}
+
+/// As the drop-in `systemd/unprivileged/theoris-dkim-milter.conf` starts it.
+#[test]
+fn a_filter_that_never_was_root_signs_all_the_same() {
+    use std::os::unix::process::CommandExt as _;
+    const USER: u32 = 65534;
+    if !can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let directory = scratch.directory("filter");
+    let shown = directory.display();
+    let key = scratch.write("filter/key", KEY);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let conf = scratch.write(
+        "filter/opendkim.conf",
+        format!("UserID nobody\nUMask 007\nMode s\nDomain example.com\nSelector sel1\nKeyFile {shown}/key\nRequireSafeKeys no\nSocket local:{shown}/socket\n"),
+    );
+    for path in [&directory, &key] {
+        nix::unistd::chown(path, Some(USER.into()), Some(USER.into())).unwrap();
+    }
+    let arguments = ["-x", conf.to_str().unwrap()];
+    let daemon =
+        Daemon::start_with("dkim-milter", &directory, &arguments, Log::default(), |command| {
+            command.uid(USER).gid(USER);
+        });
+    let mut processes = daemon.workers();
+    processes.push(daemon.pid());
+    for pid in processes {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains(&format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}")), "{status}");
+    }
+    let answer = Conversation::open(&directory.join("socket")).message("127.0.0.1", &messages()[0]);
+    assert!(answer.inserted("DKIM-Signature").is_some(), "{answer:?}\n{}", daemon.log.text());
 }
 
 fn deliver(port: u16, user: &str) {
