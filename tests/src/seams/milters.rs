@@ -1,13 +1,17 @@
 //! Real filters behind our smtpd: clamav-milter, rspamd and OpenDKIM in one chain, with our cleanup and Postfix's.
 
+use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use harness::client::Client;
+use harness::dns::Server;
 use harness::postfix::Postfix;
 use harness::{Daemon, Scratch, log, ports, skip};
+
+use crate::compliance::dkim::rig::{Dkimpy, Filter, Whose, zone_line};
 
 const EICAR: &str = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
 
@@ -15,19 +19,6 @@ const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EM
 
 /// The signature of the test file, so that no database has to be fetched.
 const DATABASE: &str = "Eicar-Test-Signature:0:*:58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d5354414e444152442d414e544956495255532d544553542d46494c452124482b482a\n";
-
-/// Verifies each file with the key of sel._domainkey.example.com and prints how many are good.
-const VERIFY: &str = "\
-import dkim, glob, sys
-key = open(sys.argv[1]).read().replace('\\n', '')
-record = ('v=DKIM1; k=rsa; p=' + key).encode()
-good = 0
-for name in glob.glob(sys.argv[2] + '/*'):
-    text = open(name, 'rb').read().replace(b'\\n', b'\\r\\n')
-    if dkim.verify(text, dnsfunc=lambda name, timeout=5: record): good += 1
-    else: print(name, file=sys.stderr)
-print(good)
-";
 
 /// A program that ends with the test.
 struct Running(Child);
@@ -175,6 +166,33 @@ fn send(port: u16, count: usize, said: impl Fn() -> String) -> (Vec<String>, usi
     (queued, refused)
 }
 
+/// Who says whether a signature is good: OpenDKIM, our filter, dkimpy.
+struct Judges {
+    filters: [Filter; 2],
+    dkimpy: RefCell<Dkimpy>,
+    record: String,
+    _names: Server,
+}
+
+impl Judges {
+    fn start(scratch: &Scratch, record: String) -> Self {
+        let names = Server::start(&zone_line("sel", &record));
+        let filters = [(Whose::Theirs, "judge-theirs"), (Whose::Ours, "judge-ours")]
+            .map(|(whose, name)| Filter::start(whose, scratch, name, &names, "Mode v\n"));
+        Self { filters, dkimpy: RefCell::new(Dkimpy::start()), record, _names: names }
+    }
+
+    #[track_caller]
+    fn find_good(&self, message: &str) {
+        for filter in &self.filters {
+            let verdict = filter.verdict(message.as_bytes());
+            assert!(verdict.starts_with("dkim=pass (2048-bit key"), "{verdict}: {message}");
+        }
+        let good = self.dkimpy.borrow_mut().is_good(message.as_bytes(), "sel", &self.record);
+        assert!(good, "dkimpy: {message}");
+    }
+}
+
 fn hundred(our_cleanup: bool) {
     if !skip::can_run(true, &["postfix", "opendkim", "rspamd", "clamd", "clamav-milter"]) {
         return;
@@ -212,20 +230,16 @@ fn hundred(our_cleanup: bool) {
     let said = || format!("{}\n{}", smtpd.log.text(), filters.said());
     let (queued, refused) = send(port, 100, said);
     assert_eq!((queued.len(), refused), (80, 20));
-    let messages = scratch.directory("messages");
+    let public = std::fs::read_to_string(scratch.join("filters/sel.public")).unwrap();
+    let judges = Judges::start(&scratch, format!("v=DKIM1; k=rsa; p={public}"));
     for id in &queued {
         let file = postfix.queue().join("incoming").join(id);
         let message = postfix.command(&["postcat", "-bh", text(&file)]);
         for field in ["DKIM-Signature:", "X-Virus-Status: Clean"] {
             assert!(message.contains(field), "{field}: {message}");
         }
-        std::fs::write(messages.join(id), message).unwrap();
+        judges.find_good(&message.replace('\n', "\r\n"));
     }
-    let script = scratch.write("verify.py", VERIFY);
-    let key = scratch.join("filters/sel.public");
-    let verified =
-        Command::new("/usr/bin/python3").arg(script).arg(key).arg(&messages).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&verified.stdout).trim(), "80", "{verified:?}");
     drop((smtpd, cleanup));
     postfix.stop();
 }
