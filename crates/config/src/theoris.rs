@@ -25,6 +25,7 @@ pub struct Theoris {
     /// What happens to a worker that does what its role does not need.
     pub sandbox: SandboxMode,
     pub authd: Daemon,
+    pub dkim_milter: Daemon,
     pub imapd: Daemon,
     pub lmtp_delivery: Daemon,
     pub pop3d: Daemon,
@@ -40,6 +41,7 @@ impl Default for Theoris {
             run_directory: "/run/theoris".into(),
             sandbox: SandboxMode::default(),
             authd: Daemon::default(),
+            dkim_milter: Daemon::default(),
             imapd: Daemon::default(),
             lmtp_delivery: Daemon::default(),
             pop3d: Daemon::default(),
@@ -181,6 +183,7 @@ impl Theoris {
     pub fn daemon(&self, name: &str) -> Option<&Daemon> {
         Some(match name {
             "authd" => &self.authd,
+            "dkim-milter" => &self.dkim_milter,
             "imapd" => &self.imapd,
             "lmtp-delivery" => &self.lmtp_delivery,
             "pop3d" => &self.pop3d,

@@ -20,6 +20,8 @@ pub struct Userdb(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
+    /// Asked where the first is not for our user.
+    second: Option<PathBuf>,
     limit: Duration,
     connection: Mutex<Option<Mux<MasterReply>>>,
 }
@@ -121,7 +123,19 @@ impl Userdb {
 
     #[must_use]
     pub fn with_limit(path: impl Into<PathBuf>, limit: Duration) -> Self {
-        Self(Arc::new(Inner { path: path.into(), limit, connection: Mutex::new(None) }))
+        Self(Arc::new(Inner {
+            path: path.into(),
+            second: None,
+            limit,
+            connection: Mutex::default(),
+        }))
+    }
+
+    /// As [`Userdb::new`]; a socket that this process may not use is replaced by the one at `second`.
+    #[must_use]
+    pub fn either(path: impl Into<PathBuf>, second: impl Into<PathBuf>) -> Self {
+        let (path, second) = (path.into(), Some(second.into()));
+        Self(Arc::new(Inner { path, second, limit: LIMIT, connection: Mutex::default() }))
     }
 
     #[must_use]
@@ -234,13 +248,22 @@ impl Userdb {
         if let Some(mux) = current.as_ref().filter(|mux| !mux.is_closed()) {
             return Ok((mux.clone(), false));
         }
-        let opened = timeout(self.0.limit, open(&self.0.path)).await;
+        let opened = timeout(self.0.limit, self.open()).await;
         let stream = opened
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|source| UserdbError::Connect { path: self.0.path.clone(), source })?;
         let mux = Mux::start(stream, Lines::default(), parse);
         *current = Some(mux.clone());
         Ok((mux, true))
+    }
+
+    async fn open(&self) -> io::Result<UnixStream> {
+        match (open(&self.0.path).await, &self.0.second) {
+            (Err(error), Some(second)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                open(second).await.map_err(|_| error)
+            }
+            (opened, _) => opened,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Each seam between daemons, with one side ours and the other side the original's.
 
+mod attempts;
 mod auth;
 mod dkim;
 mod imap;

@@ -1,5 +1,5 @@
 //! The sandbox of the real daemons: every worker that meets anybody stands behind all three walls before it starts
-//! its first thread. What the walls keep out is tried from inside by the tests of crate `daemon`.
+//! its first thread. What the walls keep out is tried in `attempts.rs`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,10 +9,10 @@ use harness::strace::Strace;
 use harness::{Daemon, Scratch, skip};
 
 /// Those that start programs or load modules of the host: outside on purpose.
-const OUTSIDE: [&str; 2] = ["authd: auth-worker", "lmtp-delivery: runner"];
+pub const OUTSIDE: [&str; 2] = ["authd: auth-worker", "lmtp-delivery: runner"];
 const CALLS: &str = "execve,prctl,landlock_restrict_self,seccomp,clone,clone3";
 
-fn role(pid: i32) -> String {
+pub fn role(pid: i32) -> String {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(line.split(|octet| *octet == 0).next().unwrap_or_default()).into_owned()
 }

@@ -26,7 +26,8 @@ pub fn work(worker: Worker) -> Result<(), WorkerError> {
     worker.run(async move {
         let server = Server {
             worker: service.clone(),
-            userdb: Userdb::new(&settings.userdb),
+            // Dovecot's lmtp is root and may use what is another user's alone, as guides have it.
+            userdb: Userdb::either(&settings.userdb, settings.userdb.with_file_name("auth-master")),
             tls: if settings.tls { Some(service.tls(TLS)?) } else { None },
             settings: Arc::new(settings),
         };
