@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod content;
 pub mod date;
 pub mod header;
+pub mod log_date;
 pub mod mime;
 pub mod parameters;
 pub mod sections;

@@ -39,7 +39,7 @@ pub struct Bundle {
     identities: Vec<Identity>,
 }
 
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     names: Vec<String>,
     certificate: String,
@@ -80,6 +80,43 @@ impl fmt::Debug for Bundle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Bundle({}, {} identities)", self.name, self.identities.len())
     }
+}
+
+/// What an operator wants to know of a certificate that nobody serves yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// The host names that it is for, `*.example.com` among them.
+    pub names: Vec<String>,
+    /// Seconds since 1970.
+    pub not_before: i64,
+    pub not_after: i64,
+    pub self_signed: bool,
+}
+
+/// Reads a certificate and its key as [`read`] does, and tells what stands in the certificate.
+///
+/// # Errors
+///
+/// `file: problem` if one of them cannot be read, or the key belongs to another certificate.
+pub fn examine(certificate: &Path, key: &Path) -> Result<Examined, IdentityError> {
+    let mut identity = Bundle::from_pem(&read_text(certificate)?, &read_text(key)?)
+        .identities
+        .pop()
+        .unwrap_or_default();
+    identity.certificate_file = certificate.to_owned();
+    identity.key_file = key.to_owned();
+    let certified = identity.certified(&aws_lc_rs::default_provider())?;
+    let invalid = |problem: String| IdentityError::Invalid { file: certificate.into(), problem };
+    let first = certified.cert.first().ok_or_else(|| invalid("no certificate in it".into()))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(first)
+        .map_err(|error| invalid(format!("not a certificate: {error}")))?;
+    let parts = super::certificate::parts(first);
+    Ok(Examined {
+        names: parts.names,
+        not_before: parsed.validity().not_before.timestamp(),
+        not_after: parsed.validity().not_after.timestamp(),
+        self_signed: parts.self_signed,
+    })
 }
 
 /// Reads and checks all identities of a plan: each parses, and each key belongs to its certificate.

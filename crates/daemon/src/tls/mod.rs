@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use ciphers::{CipherList, ciphers};
 pub use facts::Facts;
-pub use identity::{Bundle, Certificate, IdentityError, read};
+pub use identity::{Bundle, Certificate, Examined, IdentityError, examine, read};
 
 use crate::stream::Stream;
 
