@@ -175,7 +175,11 @@ pub(super) fn fact_of(full: &str) -> Option<&'static Fact> {
     find(FACTS, full).or_else(|| {
         let plugin = full.strip_prefix("plugin/")?;
         let base = plugin.trim_end_matches(|c: char| c.is_ascii_digit());
-        (base.len() < plugin.len()).then(|| find(FACTS, &format!("plugin/{base}"))).flatten()
+        let numbered =
+            (base.len() < plugin.len()).then(|| find(FACTS, &format!("plugin/{base}"))).flatten();
+        // `imapsieve_mailbox7_name` is like `imapsieve_mailbox1_name`.
+        let first = |c: char| if c.is_ascii_digit() { '1' } else { c };
+        numbered.or_else(|| find(FACTS, &full.chars().map(first).collect::<String>()))
     })
 }
 
