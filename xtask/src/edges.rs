@@ -135,6 +135,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "protocol",
             "message",
             "config",
+            "daemon",
             "queue",
             "routing",
             "tables",

@@ -6,3 +6,5 @@ pub mod classic;
 pub mod command;
 pub mod opendkim;
 pub mod plank;
+pub mod status;
+pub mod trace;

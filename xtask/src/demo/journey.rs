@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use harness::client::{Client, trust};
 use harness::log::Line;
 use harness::site::Site;
+use theoris::trace::timeline::{self, Event};
 
 pub const PASSWORD: &str = "secret";
 
@@ -111,22 +112,27 @@ fn queue_id(line: &str) -> String {
     line.split(": ").nth(1).unwrap_or_default().to_owned()
 }
 
-/// Prints every line that the daemons of these hosts wrote about these queue ids, with the milliseconds since the start
+/// Prints every line that the daemons of these hosts wrote about these queue ids, with the time since the start
 /// of the first.
 pub fn show(sent: &Sent, hosts: &[(&str, &Site, &[&str])]) {
-    let mut lines: Vec<(&str, Line)> = Vec::new();
+    let mut events = Vec::new();
     for (name, site, queue_ids) in hosts {
         let about = |line: &Line| {
             queue_ids.iter().any(|id| line.text.contains(id))
                 || line.text.contains(&sent.message_id)
                 || (line.at >= sent.began && line.text.contains("TLS connection established"))
         };
-        lines.extend(site.log.lines().into_iter().filter(about).map(|line| (*name, line)));
+        events.extend(site.log.lines().into_iter().filter(about).map(|line| Event {
+            at: micros(line.at),
+            host: (*name).to_owned(),
+            text: line.text,
+        }));
     }
-    lines.sort_by_key(|(_, line)| line.at);
     println!("\nThe way of {} (message-id {}):\n", sent.queue_id, sent.message_id);
-    for (name, line) in lines {
-        let passed = line.at.duration_since(sent.began).unwrap_or_default();
-        println!("{:>7.1} ms  {name:<11}  {}", passed.as_secs_f64() * 1000.0, line.text);
-    }
+    print!("{}", timeline::text(events, Some(micros(sent.began)), false));
+}
+
+fn micros(at: SystemTime) -> i64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,9 +1,9 @@
 //! The machine as far as adopting depends on it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::Files as _;
 use config::files::Disk;
@@ -29,6 +29,10 @@ pub struct Machine {
     pub selinux_enforcing: bool,
     pub systemd: bool,
     pub root: bool,
+    /// Seconds since 1970.
+    pub now: i64,
+    /// People with an account: name and home.
+    pub users: Vec<(String, PathBuf)>,
     /// Versions of the originals that are installed.
     pub postfix: Option<String>,
     pub dovecot: Option<String>,
@@ -55,6 +59,10 @@ impl Machine {
                 .is_some_and(|text| text.trim() == "1"),
             systemd: Path::new("/run/systemd/system").is_dir(),
             root: nix::unistd::geteuid().is_root(),
+            now: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs().cast_signed()),
+            users: read("/etc/passwd").map(|text| people(&text)).unwrap_or_default(),
             ..Self::default()
         };
         // The versions of the originals say something of the host's own files alone.
@@ -137,6 +145,17 @@ fn version(words: &[&str]) -> Option<String> {
         .split_whitespace()
         .find(|word| word.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()))?;
     Some(word.trim_start_matches('v').to_owned())
+}
+
+/// Those of /etc/passwd with a uid of a person; users of a directory service are not asked for.
+fn people(passwd: &str) -> Vec<(String, PathBuf)> {
+    let person = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, _, _, home, ..] = fields.as_slice() else { return None };
+        let uid: u32 = uid.parse().ok()?;
+        (1000..60_000).contains(&uid).then(|| ((*name).to_owned(), PathBuf::from(home)))
+    };
+    passwd.lines().filter_map(person).collect()
 }
 
 fn pretty_name(os_release: &str) -> Option<String> {

@@ -33,6 +33,7 @@ pub fn look(asked: &Asked, files: &Files, machine: &Machine, report: &mut Report
         report.planks.push(line);
     }
     machine.obstacles(&present).into_iter().for_each(|finding| report.find(finding));
+    storage(files, &present, report);
     if let Some(host) = &files.postfix {
         of_postfix(host, &present, report);
     }
@@ -51,7 +52,9 @@ fn ask_daemon(files: &Files, line: &mut PlankReport, report: &mut Report) {
             // What can be told without it.
             let told = files.problems_of(plank);
             told.iter().for_each(|problem: &Problem| report.find(Finding::from(problem).of(plank)));
-            line.state = State::Unchecked;
+            if line.state == State::Ready {
+                line.state = State::Unchecked;
+            }
             let text = format!("our daemon is not installed, so its own check did not run ({why})");
             report.find(
                 Finding::warning(None, text)
@@ -163,13 +166,48 @@ fn of_dovecot(files: &Files, service: &str, protocol: Option<&str>) -> Result<St
         }
     }
     if shown.is_empty() {
-        shown.push(format!("{} sockets", service.listeners.len()));
+        let count = service.listeners.len();
+        shown.push(format!("{count} socket{}", if count == 1 { "" } else { "s" }));
     }
     Ok(format!("Dovecot's {}: {}", service.name, shown.join(", ")))
 }
 
+/// Mail that none of our daemons can open yet, whose own checks look at one user's mail only when he comes.
+fn storage(files: &Files, present: &[Plank], report: &mut Report) {
+    let Some(config) = &files.dovecot else { return };
+    let mut quiet = Problems::default();
+    let view = config.global();
+    let lmtp = of_dovecot(files, "lmtp", Some("lmtp")).is_ok();
+    let planks: Vec<Plank> = present
+        .iter()
+        .copied()
+        .filter(|plank| {
+            matches!(plank, Plank::Imap | Plank::Pop3) || (*plank == Plank::Mda && lmtp)
+        })
+        .collect();
+    if planks.is_empty() {
+        return;
+    }
+    for namespace in view.namespaces(&mut quiet) {
+        let Some((driver, _)) =
+            namespace.location.split_once(':').filter(|(driver, _)| *driver != "maildir")
+        else {
+            continue;
+        };
+        let own = namespace
+            .at
+            .filter(|_| namespace.location != view.get(dovecot::MAIL_LOCATION, &mut quiet));
+        let place = own.or_else(|| view.place(dovecot::MAIL_LOCATION));
+        let text = format!("the mailboxes are {driver}, and only Maildir is served");
+        let mend =
+            "keep these planks with Dovecot, or move the mail into a Maildir with `doveadm sync`";
+        report
+            .find(Finding { planks: planks.clone(), ..Finding::critical(place, text).mend(mend) });
+    }
+}
+
 /// Marked in master.cf by `theoris adopt`.
-fn is_ours(files: &Files, plank: Plank) -> bool {
+pub fn is_ours(files: &Files, plank: Plank) -> bool {
     let host = files.postfix.as_ref();
     host.is_some_and(|host| of_plank(host, plank).any(|service| service.adopted))
 }

@@ -45,6 +45,28 @@ pub fn text(report: &Report, paint: Paint, all: bool) -> String {
     page.text
 }
 
+/// A finding with its place, and below it how to mend it.
+pub fn finding(finding: &Finding, paint: Paint) -> String {
+    let (tone, word) = match finding.level {
+        Level::Critical => (Tone::Bad, "critical"),
+        Level::Warning => (Tone::Warning, "warning"),
+        Level::Note => (Tone::Quiet, "note"),
+    };
+    let word = paint.tone(tone, &format!("{word:<9}"));
+    let planks: Vec<&str> = finding.planks.iter().map(|plank| plank.name()).collect();
+    let planks = match planks.len() {
+        0 | 8 => String::new(),
+        _ => format!(" ({})", planks.join(", ")),
+    };
+    let place = finding.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+    let line = format!("{place}{}", finding.text);
+    let mut text = format!("  {word} {}{planks}\n", escaped(&line));
+    if let Some(mend) = &finding.mend {
+        text.push_str(&format!("            {}\n", escaped(mend)));
+    }
+    text
+}
+
 struct Page {
     text: String,
     paint: Paint,
@@ -123,23 +145,7 @@ impl Page {
         }
         self.heading(heading);
         for finding in findings {
-            let (tone, word) = match finding.level {
-                Level::Critical => (Tone::Bad, "critical"),
-                Level::Warning => (Tone::Warning, "warning"),
-                Level::Note => (Tone::Quiet, "note"),
-            };
-            let word = self.paint.tone(tone, &format!("{word:<9}"));
-            let planks: Vec<&str> = finding.planks.iter().map(|plank| plank.name()).collect();
-            let planks = match planks.len() {
-                0 | 8 => String::new(),
-                _ => format!(" ({})", planks.join(", ")),
-            };
-            let place = finding.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
-            let line = format!("{place}{}", finding.text);
-            self.line(&format!("  {word} {}{planks}", escaped(&line)));
-            if let Some(mend) = &finding.mend {
-                self.line(&format!("            {}", escaped(mend)));
-            }
+            self.text.push_str(&self::finding(finding, self.paint));
         }
     }
 

@@ -59,6 +59,14 @@ impl Arguments {
         self.options.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
+    /// All values of an option that may be given several times.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.options
+            .iter()
+            .filter(move |(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
     /// For a command that has none.
     ///
     /// # Errors
@@ -86,6 +94,7 @@ mod tests {
         let read_one = read("dkim -c /a --json imap --since=now -c /b").unwrap();
         assert_eq!(read_one.operands, ["dkim", "imap"]);
         assert_eq!((read_one.value("-c"), read_one.value("--since")), (Some("/b"), Some("now")));
+        assert_eq!(read_one.values("-c").collect::<Vec<_>>(), ["/a", "/b"]);
         assert!(read_one.has("--json") && !read_one.has("--since-when"));
         assert_eq!(read("-- -c").unwrap().operands, ["-c"]);
     }

@@ -30,7 +30,8 @@ pub struct Command {
 }
 
 /// All subcommands, in the order of `theoris help`.
-pub const COMMANDS: &[Command] = &[crate::check::COMMAND];
+pub const COMMANDS: &[Command] =
+    &[crate::check::COMMAND, crate::status::COMMAND, crate::trace::COMMAND];
 
 /// The whole `main`.
 #[must_use]

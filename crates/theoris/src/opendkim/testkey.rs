@@ -36,7 +36,7 @@ const SYSTEM: u8 = 71;
 const CONFIG: u8 = 78;
 
 /// Why a key does not do.
-enum Bad {
+pub enum Bad {
     /// The DNS has none that could be used.
     Unavailable(String),
     Mismatch,
@@ -233,7 +233,12 @@ impl Asker {
     }
 }
 
-fn compare(record: &[u8], private: Option<&PrivateKey>) -> Result<(), Bad> {
+/// Whether a record is a key, and that of `private`.
+///
+/// # Errors
+///
+/// Why it does not do.
+pub fn compare(record: &[u8], private: Option<&PrivateKey>) -> Result<(), Bad> {
     let unavailable = |why: &str| Bad::Unavailable(why.to_owned());
     let public = Key::parse(record, None).map_err(|fault| match fault {
         Fault::KeyRevoked => unavailable("Revoked key"),

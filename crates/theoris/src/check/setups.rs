@@ -1,0 +1,172 @@
+//! No setting of widely used mail set-ups is left without a mark. Only names are here: what they set them to is theirs.
+
+use std::collections::BTreeSet;
+
+use config::files::Memory;
+use config::inventory::{Meaning, Written};
+use config::{Problems, dovecot, opendkim, postfix, register};
+
+/// main.cf and `-o` of mailcow-dockerized, docker-mailserver, iRedMail and Mail-in-a-Box.
+const POSTFIX: &[(&str, &str)] = &[
+    (
+        "mailcow-dockerized",
+        "alias_database alias_maps append_dot_mydomain biff bounce_queue_lifetime broken_sasl_auth_clients compatibility_level
+         delay_warning_time disable_vrfy_command inet_interfaces inet_protocols lmtp_tls_mandatory_protocols lmtp_tls_protocols
+         mail_name mailbox_size_limit maximal_backoff_time maximal_queue_lifetime message_size_limit milter_default_action
+         milter_mail_macros milter_protocol minimal_backoff_time mydestination mynetworks non_smtpd_milters plaintext_reject_code
+         postscreen_access_list postscreen_bare_newline_enable postscreen_blacklist_action postscreen_cache_cleanup_interval
+         postscreen_cache_map postscreen_discard_ehlo_keywords postscreen_dnsbl_action postscreen_dnsbl_sites
+         postscreen_dnsbl_threshold postscreen_dnsbl_ttl postscreen_greet_action postscreen_greet_banner postscreen_greet_ttl
+         postscreen_greet_wait postscreen_non_smtp_command_enable postscreen_pipelining_enable proxy_read_maps queue_run_delay
+         recipient_bcc_maps recipient_canonical_classes recipient_canonical_maps recipient_delimiter relay_domains
+         relay_recipient_maps relayhost sender_bcc_maps sender_dependent_default_transport_maps smtp_address_preference
+         smtp_dns_support_level smtp_header_checks smtp_sasl_auth_enable smtp_sasl_auth_soft_bounce smtp_sasl_mechanism_filter
+         smtp_sasl_password_maps smtp_sasl_security_options smtp_sender_dependent_authentication smtp_tls_CAfile smtp_tls_cert_file
+         smtp_tls_key_file smtp_tls_loglevel smtp_tls_mandatory_protocols smtp_tls_policy_maps smtp_tls_protocols
+         smtp_tls_security_level smtp_tls_session_cache_database smtpd_data_restrictions smtpd_delay_reject smtpd_error_sleep_time
+         smtpd_hard_error_limit smtpd_helo_required smtpd_milters smtpd_proxy_timeout smtpd_recipient_restrictions
+         smtpd_relay_restrictions smtpd_sasl_auth_enable smtpd_sasl_authenticated_header smtpd_sasl_path smtpd_sasl_type
+         smtpd_sender_login_maps smtpd_sender_restrictions smtpd_soft_error_limit smtpd_tls_auth_only smtpd_tls_cert_file
+         smtpd_tls_dh1024_param_file smtpd_tls_eecdh_grade smtpd_tls_exclude_ciphers smtpd_tls_key_file smtpd_tls_loglevel
+         smtpd_tls_mandatory_ciphers smtpd_tls_mandatory_protocols smtpd_tls_protocols smtpd_tls_received_header
+         smtpd_tls_security_level smtpd_tls_session_cache_database smtpd_use_tls smtputf8_enable tls_preempt_cipherlist
+         tls_server_sni_maps tls_ssl_options transport_maps virtual_alias_maps virtual_gid_maps virtual_mailbox_base
+         virtual_mailbox_domains virtual_mailbox_maps virtual_minimum_uid virtual_transport virtual_uid_maps",
+    ),
+    (
+        "docker-mailserver",
+        "header_checks postscreen_bare_newline_action postscreen_dnsbl_whitelist_threshold readme_directory smtp_tls_CApath
+         smtpd_banner smtpd_client_restrictions smtpd_discard_ehlo_keywords smtpd_helo_restrictions smtpd_sasl_local_domain
+         smtpd_sasl_security_options smtpd_tls_CApath smtpd_tls_chain_files tls_high_cipherlist",
+    ),
+    (
+        "iRedMail",
+        "allow_min_user allow_percent_hack body_checks command_directory daemon_directory data_directory debug_peer_level
+         debugger_command enable_long_queue_ids enable_original_recipient mail_owner mailq_path mydomain myhostname myorigin
+         newaliases_path queue_directory sendmail_path setgid_group show_user_unknown_table_name smtp_tls_note_starttls_offer
+         smtpd_command_filter smtpd_end_of_data_restrictions smtpd_reject_unlisted_recipient smtpd_reject_unlisted_sender
+         smtpd_tls_CAfile smtpd_tls_dh512_param_file swap_bangpath tls_random_source unknown_local_recipient_reject_code
+         virtual_alias_domains",
+    ),
+    (
+        "Mail-in-a-Box",
+        "cleanup_service_name lmtp_destination_recipient_limit local_recipient_maps nested_header_checks smtp_bind_address
+         smtp_bind_address6 smtp_tls_ciphers smtp_tls_exclude_ciphers smtp_tls_mandatory_ciphers smtpd_forbid_bare_newline
+         smtpd_tls_ciphers smtpd_tls_mandatory_exclude_ciphers smtpd_tls_wrappermode syslog_name tls_medium_cipherlist",
+    ),
+];
+
+/// dovecot.conf of the same; `service/unix_listener/mode` is the setting in such a block.
+const DOVECOT: &[(&str, &str)] = &[
+    (
+        "mailcow-dockerized",
+        "auth_master_user_separator auth_mechanisms auth_socket_path default_client_limit default_vsz_limit disable_plaintext_auth
+         doveadm_port imap_max_line_length imap_metadata listen log_path log_timestamp login_log_format_elements
+         mail_attachment_dir mail_attachment_fs mail_attachment_min_size mail_attribute_dict mail_home mail_location
+         mail_max_userip_connections mail_plugins mail_prefetch_count mail_shared_explicit_inbox maildir_very_dirty_syncs
+         managesieve_logout_format passdb/args passdb/driver passdb/master passdb/result_failure passdb/result_internalfail
+         passdb/result_success passdb/skip plugin/acl plugin/acl_anyone plugin/acl_shared_dict plugin/acl_user plugin/fts
+         plugin/fts_autoindex plugin/fts_solr plugin/imapsieve_mailbox1_before plugin/imapsieve_mailbox1_causes
+         plugin/imapsieve_mailbox1_name plugin/imapsieve_mailbox2_from plugin/imapsieve_mailbox7_name plugin/listescape_char
+         plugin/mail_crypt_global_private_key plugin/mail_crypt_global_public_key plugin/mail_crypt_save_version
+         plugin/mail_log_cached_only plugin/mail_log_events plugin/mail_log_fields plugin/master_user plugin/quota plugin/quota_rule2
+         plugin/quota_warning plugin/quota_warning2 plugin/sieve plugin/sieve_after plugin/sieve_after2 plugin/sieve_before
+         plugin/sieve_before2 plugin/sieve_duplicate_default_period plugin/sieve_duplicate_max_period plugin/sieve_extensions
+         plugin/sieve_global_extensions plugin/sieve_max_actions plugin/sieve_max_redirects plugin/sieve_max_script_size
+         plugin/sieve_pipe_bin_dir plugin/sieve_plugins plugin/sieve_quota_max_scripts plugin/sieve_quota_max_storage
+         plugin/sieve_redirect_envelope_from plugin/sieve_vacation_default_period plugin/sieve_vacation_max_period
+         plugin/sieve_vacation_min_period plugin/sieve_vacation_send_from_recipient plugin/zlib_save protocols recipient_delimiter
+         replication_dsync_parameters replication_max_conns service/executable service/fifo_listener/user
+         service/inet_listener/haproxy service/inet_listener/port service/inet_listener/ssl service/process_limit
+         service/process_min_avail service/service_count service/unix_listener/group service/unix_listener/mode
+         service/unix_listener/user service/user service/vsz_limit ssl_cert ssl_cipher_list ssl_dh ssl_key ssl_min_protocol
+         ssl_options ssl_prefer_server_ciphers submission_host userdb/args userdb/driver userdb/skip",
+    ),
+    (
+        "iRedMail",
+        "deliver_log_format first_valid_uid imap_client_workarounds last_valid_uid lda_mailbox_autocreate lda_mailbox_autosubscribe
+         lmtp_save_to_detail_mailbox mail_gid mail_uid namespace/inbox namespace/list namespace/location namespace/prefix
+         namespace/separator namespace/subscriptions namespace/type namespace/mailbox/auto namespace/mailbox/special_use
+         plugin/last_login_dict plugin/last_login_key plugin/mailbox_alias_new plugin/mailbox_alias_new2 plugin/mailbox_alias_old
+         plugin/mailbox_alias_old2 plugin/quota_grace plugin/quota_status_nouser plugin/quota_status_overquota
+         plugin/quota_status_success plugin/quota_warning4 plugin/sieve_dir plugin/sieve_global_dir pop3_client_workarounds
+         pop3_uidl_format service/client_limit service/fifo_listener/mode service/inet_listener/address ssl syslog_facility
+         verbose_ssl",
+    ),
+    (
+        "Mail-in-a-Box",
+        "default_process_limit imap_idle_notify_interval mail_privileged_group postmaster_address ssl_dh_parameters_length
+         userdb/default_fields",
+    ),
+];
+
+const OPENDKIM: &str =
+    "MinimumKeyBits ExternalIgnoreList InternalHosts KeyTable SigningTable Socket RequireSafeKeys";
+
+fn unmarked(written: &[Written]) -> Vec<String> {
+    let unknown = written.iter().filter(|one| one.meaning() == Meaning::Unknown);
+    unknown.map(|one| format!("{}/{}", one.of, one.name)).collect()
+}
+
+#[test]
+fn every_name_of_postfix_is_marked() {
+    for (setup, names) in POSTFIX {
+        let main: String = names.split_whitespace().map(|name| format!("{name} = \n")).collect();
+        let files = Memory::with([
+            ("/p/main.cf", main.as_str()),
+            ("/p/master.cf", "lmtp unix - - n - - lmtp\n"),
+        ]);
+        let host = postfix::Host::read(&files, "/p".as_ref(), &mut Problems::default());
+        let written = host.inventory();
+        assert_eq!(unmarked(&written), Vec::<String>::new(), "{setup}");
+        assert_eq!(
+            written.len(),
+            names.split_whitespace().collect::<BTreeSet<_>>().len(),
+            "{setup}"
+        );
+    }
+}
+
+#[test]
+fn every_name_of_dovecot_is_marked() {
+    for (setup, names) in DOVECOT {
+        for name in names.split_whitespace() {
+            let mut parts: Vec<&str> = name.split('/').collect();
+            let last = parts.pop().unwrap_or_default();
+            let open: String = parts.iter().map(|block| format!("{block} x {{\n")).collect();
+            let open = open
+                .replace("plugin x", "plugin")
+                .replace("passdb x", "passdb")
+                .replace("userdb x", "userdb");
+            // All plugins are loaded: what they read is then not idle.
+            let loaded = "mail_plugins = acl fts imap_sieve sieve quota last_login mail_log mail_crypt mailbox_alias master zlib listescape\n";
+            let loaded = if last == "mail_plugins" { "" } else { loaded };
+            let text = format!("{loaded}{open}{last} = 1\n{}", "}\n".repeat(parts.len()));
+            let files = Memory::with([("/d", text.as_str())]);
+            let config = dovecot::Config::read(&files, "/d".as_ref(), &mut Problems::default());
+            assert_eq!(unmarked(&config.inventory()), Vec::<String>::new(), "{setup}: {text}");
+        }
+    }
+}
+
+#[test]
+fn every_name_of_opendkim_is_marked() {
+    let text: String = OPENDKIM.split_whitespace().map(|name| format!("{name} 1\n")).collect();
+    let mut problems = Problems::default();
+    let config =
+        opendkim::Config::read(&Memory::with([("/o", text)]), "/o".as_ref(), &mut problems);
+    assert_eq!((config.inventory().len(), problems.to_string()), (7, String::new()));
+}
+
+/// Each row has one of the four marks, and a sentence where one is needed.
+#[test]
+fn every_mark_is_explained() {
+    let facts = postfix::FACTS.iter().chain(dovecot::FACTS).chain(opendkim::names::FACTS);
+    for fact in facts {
+        assert!(
+            fact.mark == register::Mark::Supported || !fact.sentence.is_empty(),
+            "{}",
+            fact.name
+        );
+    }
+}
