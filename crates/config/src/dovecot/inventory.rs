@@ -9,6 +9,9 @@ impl Config {
     /// Every setting, also those inside blocks, in the order of files and lines. Old names stand under those of today.
     #[must_use]
     pub fn inventory(&self) -> Vec<Written> {
+        if self.is_modern() {
+            return super::modern::report::inventory(self.written());
+        }
         let loaded = loaded_plugins(&self.root);
         let mut written = Vec::new();
         let mut look = |path: &str, section: &Section, _: &mut Problems| {
@@ -44,6 +47,30 @@ mod tests {
     use crate::dovecot::Config;
     use crate::files::Memory;
     use crate::inventory::Meaning;
+
+    #[test]
+    fn every_line_of_2_4_has_a_meaning() {
+        let text = "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\nmail_driver = maildir\nmail_path = ~/Maildir\n\
+                    fts_autoindex = yes\nmail_nfs_storage = yes\npassdb pam {\n  service_name = mail\n}\n";
+        let mut problems = Problems::default();
+        let config = Config::read(&Memory::with([("/d", text)]), "/d".as_ref(), &mut problems);
+        let found: Vec<String> = config
+            .inventory()
+            .iter()
+            .map(|one| format!("{} {} {:?}", one.at.line, one.name, one.meaning()))
+            .collect();
+        assert!(found.contains(&"3 mail_driver Obeyed".to_owned()), "{found:?} {problems}");
+        assert!(found.contains(&"5 fts_autoindex Harmless".to_owned()), "{found:?}");
+        assert!(found.contains(&"6 mail_nfs_storage Refused".to_owned()), "{found:?}");
+        assert!(
+            found.iter().any(|line| line.starts_with("8 passdb_pam_service_name ")),
+            "{found:?}"
+        );
+        assert!(
+            config.inventory().iter().all(|one| one.meaning() != Meaning::Unknown),
+            "{found:?}"
+        );
+    }
 
     #[test]
     fn every_line_has_a_meaning() {

@@ -1,9 +1,10 @@
 //! Settings of 2.4 that we do not obey.
 
-use super::super::tree::Section;
+use super::super::tree::{Section, Value};
 use super::mail::Places;
 use super::scope::FILTERS;
 use super::{fact_of, lists};
+use crate::inventory::{Standing, Written};
 use crate::register::{Fact, Ignored, Mark};
 use crate::{Place, Problems};
 
@@ -33,12 +34,8 @@ const OF_PLUGIN: &[(&str, &[&str])] = &[
 
 /// As [`Config::report_unsupported`](super::super::Config::report_unsupported), of a file of 2.4.
 pub fn report_unsupported(written: &Section, readers: &[&str], problems: &mut Problems) {
-    let mut loaded = Vec::new();
-    plugins(written, &mut loaded);
-    let idle = |name: &str| {
-        let plugin = OF_PLUGIN.iter().find(|(start, _)| name.starts_with(start));
-        plugin.is_some_and(|(_, names)| !names.iter().any(|name| loaded.iter().any(|l| l == name)))
-    };
+    let loaded = loaded_plugins(written);
+    let idle = |name: &str| is_idle(name, &loaded);
     let concerns = |fact: &Fact| {
         fact.mark == Mark::Unsupported
             && readers.iter().any(|reader| fact.is_read_by(reader))
@@ -69,6 +66,49 @@ pub fn report_unsupported(written: &Section, readers: &[&str], problems: &mut Pr
         }
     });
     problems.extend(found.by_place());
+}
+
+/// Every setting as written; a list, such as `userdb_fields { }`, is one.
+pub fn inventory(written: &Section) -> Vec<Written> {
+    let loaded = loaded_plugins(written);
+    let mut found = Vec::new();
+    let mut add = |name: &str, of: &str, value: &Value| {
+        let standing = match fact_of(name) {
+            Some(_) if is_idle(name, &loaded) => Standing::Idle,
+            Some(fact) => Standing::Known(fact),
+            None => Standing::Unknown,
+        };
+        let is_default =
+            matches!(standing, Standing::Known(fact) if same(&value.text, fact.default));
+        let (name, of, at) = (name.to_owned(), of.to_owned(), value.at.clone());
+        found.push(Written { name, of, at, standing, is_default });
+    };
+    visit(written, &mut |section| {
+        for (name, value) in &section.settings {
+            add(name, &section.kind, value);
+        }
+        for block in &section.sections {
+            if let (true, Some((_, first))) =
+                (fact_of(&block.kind).is_some_and(lists::is_list), block.settings.first())
+            {
+                add(&block.kind, &section.kind, first);
+            }
+        }
+    });
+    found.sort_by(|one, other| one.at.cmp(&other.at));
+    found
+}
+
+fn loaded_plugins(written: &Section) -> Vec<String> {
+    let mut loaded = Vec::new();
+    plugins(written, &mut loaded);
+    loaded
+}
+
+/// Whether a setting is of a plugin that no program loads.
+fn is_idle(name: &str, loaded: &[String]) -> bool {
+    let plugin = OF_PLUGIN.iter().find(|(start, _)| name.starts_with(start));
+    plugin.is_some_and(|(_, names)| !names.iter().any(|name| loaded.iter().any(|l| l == name)))
 }
 
 /// Whether a block of this kind may hold the setting for us; Dovecot takes any in each.
