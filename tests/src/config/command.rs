@@ -51,6 +51,30 @@ fn every_sample_is_ready() {
     }
 }
 
+/// What Debian ships: every line of it is known by name.
+#[test]
+fn every_shipped_setting_is_marked() {
+    if !harness::skip::can_run(false, &["postconf", "doveconf", "opendkim"]) {
+        return;
+    }
+    let mut command = Command::new(binaries::path("theoris"));
+    command.args(["check", "--no-dns", "--json", "--daemons"]);
+    let output = command.arg(binaries::path("smtpd").parent().unwrap()).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let settings = report["settings"].as_array().unwrap();
+    let unmarked: Vec<&Value> = settings.iter().filter(|one| one["meaning"] == "unknown").collect();
+    assert!(settings.len() > 40 && unmarked.is_empty(), "{} {unmarked:?}", settings.len());
+    for product in report["products"].as_array().unwrap() {
+        assert!(product["coverage"]["percent"].as_u64() >= Some(90), "{product}");
+        assert!(product["version"].is_string(), "{product}");
+    }
+    // Debian's mail_location is mbox, which only Dovecot serves.
+    assert!(
+        texts(&report["findings"], "critical").iter().all(|text| text.contains("mbox")),
+        "{report}"
+    );
+}
+
 /// What the daemon alone can know comes from its own check, once for all planks that say it.
 #[test]
 fn what_a_daemon_refuses_blocks_its_plank() {

@@ -55,6 +55,8 @@ impl Search {
                 self.ids.remove(&id);
             }
             self.left_out += too_many;
+            // What they were called leads back to them.
+            self.message_ids.clear();
         }
         if self.address.is_some() && !self.met.is_empty() {
             self.address = None;

@@ -44,7 +44,7 @@ fn mailbox_limits(host: &Host, found: &mut Vec<Finding>) {
         );
         found.push(
             Finding::critical(super::place(host, set), text)
-                .mend(format!("write {name} = 0; a quota is quota_rule of dovecot.conf"))
+                .mend(format!("write {name} = 0; a quota is Dovecot's (quota_rule, or quota_storage_size in 2.4)"))
                 .of(Plank::Mda),
         );
     }
@@ -56,7 +56,7 @@ fn mailbox_limits(host: &Host, found: &mut Vec<Finding>) {
         );
         found.push(
             Finding::note(super::place(host, "mailbox_size_limit"), text)
-                .mend("for a quota write quota_rule in dovecot.conf"),
+                .mend("a quota is Dovecot's (quota_rule, or quota_storage_size in 2.4)"),
         );
     }
 }
@@ -94,11 +94,11 @@ mod tests {
     fn a_mailbox_smaller_than_a_message_is_told() {
         insta::assert_snapshot!(
             told("mydestination =\nvirtual_mailbox_domains = a.example\nmessage_size_limit = 52428800\n"),
-            @"Critical /postfix/main.cf:3: virtual_mailbox_limit (51200000) is smaller than message_size_limit (52428800): virtual does not start, and its mail waits in the queue; write virtual_mailbox_limit = 0; a quota is quota_rule of dovecot.conf"
+            @"Critical /postfix/main.cf:3: virtual_mailbox_limit (51200000) is smaller than message_size_limit (52428800): virtual does not start, and its mail waits in the queue; write virtual_mailbox_limit = 0; a quota is Dovecot's (quota_rule, or quota_storage_size in 2.4)"
         );
         insta::assert_snapshot!(
             told("message_size_limit = 0\n"),
-            @"Critical /postfix/main.cf:1: mailbox_size_limit (51200000) is smaller than message_size_limit (no limit (0)): local does not start, and its mail waits in the queue; write mailbox_size_limit = 0; a quota is quota_rule of dovecot.conf"
+            @"Critical /postfix/main.cf:1: mailbox_size_limit (51200000) is smaller than message_size_limit (no limit (0)): local does not start, and its mail waits in the queue; write mailbox_size_limit = 0; a quota is Dovecot's (quota_rule, or quota_storage_size in 2.4)"
         );
         assert_eq!(told("mailbox_size_limit = 0\nmessage_size_limit = 0\n"), "");
     }
@@ -107,7 +107,7 @@ mod tests {
     fn a_limit_that_is_no_quota_is_told() {
         insta::assert_snapshot!(
             told("home_mailbox = Maildir/\nmailbox_size_limit = 1073741824\n"),
-            @"Note /postfix/main.cf:2: mailbox_size_limit (1073741824) limits each file of a Maildir, which is one message, and not the mailbox; for a quota write quota_rule in dovecot.conf"
+            @"Note /postfix/main.cf:2: mailbox_size_limit (1073741824) limits each file of a Maildir, which is one message, and not the mailbox; a quota is Dovecot's (quota_rule, or quota_storage_size in 2.4)"
         );
         insta::assert_snapshot!(
             told("default_destination_rate_delay = 1s\ndefault_destination_concurrency_limit = 5\n"),

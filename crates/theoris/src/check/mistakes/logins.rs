@@ -24,16 +24,20 @@ fn of_dovecot(config: &dovecot::Config, found: &mut Vec<Finding>) {
     let both = |finding: Finding| finding.of(Plank::Pop3).of(Plank::Imap);
     if ssl == "no" {
         let text = "ssl = no: passwords and mail cross the network in the clear";
-        found.push(both(
-            Finding::warning(view.place(dovecot::SSL), text)
-                .mend("write ssl = required, with ssl_cert and ssl_key"),
-        ));
+        found.push(both(Finding::warning(view.place(dovecot::SSL), text).mend(super::words(
+            config,
+            "write ssl = required, with ssl_cert and ssl_key",
+            "write ssl = required, with ssl_server_cert_file and ssl_server_key_file",
+        ))));
     } else if ssl != "required" && !view.get(dovecot::DISABLE_PLAINTEXT_AUTH, &mut quiet) {
         let text = "logins are allowed without TLS: a password can be read on its way";
-        found.push(both(
-            Finding::warning(view.place(dovecot::DISABLE_PLAINTEXT_AUTH), text)
-                .mend("write disable_plaintext_auth = yes, or ssl = required"),
-        ));
+        found.push(both(Finding::warning(view.place(dovecot::DISABLE_PLAINTEXT_AUTH), text).mend(
+            super::words(
+                config,
+                "write disable_plaintext_auth = yes, or ssl = required",
+                "write auth_allow_cleartext = no, or ssl = required",
+            ),
+        )));
     }
 }
 
@@ -98,6 +102,13 @@ mod tests {
         let dovecot = |text: &str| say(&[("dovecot.conf", text)], find);
         insta::assert_snapshot!(dovecot("protocols = imap\ndisable_plaintext_auth = no\n"), @"Warning /dovecot.conf:2: logins are allowed without TLS: a password can be read on its way; write disable_plaintext_auth = yes, or ssl = required");
         insta::assert_snapshot!(dovecot("ssl = no\n"), @"Warning /dovecot.conf:1: ssl = no: passwords and mail cross the network in the clear; write ssl = required, with ssl_cert and ssl_key");
+        let modern = "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\nauth_allow_cleartext = yes\n";
+        let told = dovecot(modern);
+        assert!(
+            told.contains("/dovecot.conf:3: logins are allowed without TLS")
+                && told.contains("write auth_allow_cleartext = no"),
+            "{told}"
+        );
         assert_eq!(dovecot("disable_plaintext_auth = no\nssl = required\n"), "");
         assert_eq!(dovecot("protocols = imap\n"), "");
     }

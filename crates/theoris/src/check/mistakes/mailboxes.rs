@@ -36,15 +36,16 @@ impl Mailbox {
 pub fn find(files: &Files, machine: &Machine, found: &mut Vec<Finding>) {
     let Some(config) = &files.dovecot else { return };
     let Some((read, at)) = inbox(config) else { return };
+    let modern = config.is_modern();
     if let Some(host) = &files.postfix {
         if let Some((delivered, place)) = of_local(host) {
-            compare(&delivered, &place, &read, &at, found);
+            compare(&delivered, &place, &read, &at, modern, found);
         }
         if let Some((delivered, place)) = of_virtual(host, &read) {
-            compare(&delivered, &place, &read, &at, found);
+            compare(&delivered, &place, &read, &at, modern, found);
         }
     }
-    on_disk(machine, &read, &at, found);
+    on_disk(machine, &read, &at, modern, found);
 }
 
 fn compare(
@@ -52,13 +53,14 @@ fn compare(
     place: &Place,
     read: &Mailbox,
     at: &Place,
+    modern: bool,
     found: &mut Vec<Finding>,
 ) {
     if delivered == read {
         return;
     }
     let text = format!(
-        "mail_location makes Dovecot read {} at {}, but Postfix delivers into {} at {} ({place}): the mailboxes look empty",
+        "Dovecot reads {} at {}, but Postfix delivers into {} at {} ({place}): the mailboxes look empty",
         read.format(),
         read.path,
         delivered.format(),
@@ -68,6 +70,7 @@ fn compare(
     let home = read.path.strip_prefix("~/").filter(|_| read.maildir && !delivered.maildir);
     let mend = match home {
         Some(home) => format!("write home_mailbox = {home}/ in main.cf"),
+        None if modern => format!("write {}", modern_location(delivered)),
         None => format!("write mail_location = {}", location(delivered)),
     };
     found.push(Finding::critical(at.clone(), text).mend(mend));
@@ -79,6 +82,19 @@ fn location(mailbox: &Mailbox) -> String {
     match mailbox.maildir {
         true => format!("maildir:{path}"),
         false => format!("mbox:~/mail:INBOX={path}"),
+    }
+}
+
+/// The same for Dovecot 2.4.
+fn modern_location(mailbox: &Mailbox) -> String {
+    let path = mailbox
+        .path
+        .replace("DOMAIN", "%{user | domain}")
+        .replace("NAME", "%{user | username}")
+        .replace("USER", "%{user}");
+    match mailbox.maildir {
+        true => format!("mail_driver = maildir and mail_path = {path}"),
+        false => format!("mail_driver = mbox, mail_path = ~/mail and mail_inbox_path = {path}"),
     }
 }
 
@@ -117,6 +133,8 @@ fn tidy(path: &str) -> String {
         ("%d", "DOMAIN"),
         ("%{user}", "USER"),
         ("%{user|username}", "NAME"),
+        ("%{user | username}", "NAME"),
+        ("%{user | domain}", "DOMAIN"),
         ("%{user|domain}", "DOMAIN"),
         ("%h", "~"),
         ("%Lh", "~"),
@@ -197,19 +215,20 @@ fn of_virtual(host: &Host, read: &Mailbox) -> Option<(Mailbox, Place)> {
 }
 
 /// Mail of the other format in the homes of the host's users.
-fn on_disk(machine: &Machine, read: &Mailbox, at: &Place, found: &mut Vec<Finding>) {
+fn on_disk(machine: &Machine, read: &Mailbox, at: &Place, modern: bool, found: &mut Vec<Finding>) {
     if !read.maildir {
         for (_, home) in machine.users.iter().take(MOST_USERS) {
             let maildir = home.join("Maildir");
             if maildir.join("cur").is_dir() && maildir.join("new").is_dir() {
                 let text = format!(
-                    "mail_location names mbox, but there is a Maildir at {}: what is in it is not shown",
+                    "Dovecot reads mbox, but there is a Maildir at {}: what is in it is not shown",
                     maildir.display()
                 );
-                return found.push(
-                    Finding::critical(at.clone(), text)
-                        .mend("write mail_location = maildir:~/Maildir"),
-                );
+                return found.push(Finding::critical(at.clone(), text).mend(if modern {
+                    "write mail_driver = maildir and mail_path = ~/Maildir"
+                } else {
+                    "write mail_location = maildir:~/Maildir"
+                }));
             }
         }
         return;
@@ -218,10 +237,10 @@ fn on_disk(machine: &Machine, read: &Mailbox, at: &Place, found: &mut Vec<Findin
         let spool = Path::new("/var/mail").join(name);
         if std::fs::metadata(&spool).is_ok_and(|file| file.is_file() && file.len() > 0) {
             let text = format!(
-                "mail_location names a Maildir, but mail lies in the mbox {}: it is not shown",
+                "Dovecot reads a Maildir, but mail lies in the mbox {}: it is not shown",
                 spool.display()
             );
-            let mend = "move it with `doveadm import`, or keep that user's mail_location";
+            let mend = "move it with `doveadm import`, or keep that user's mbox";
             return found.push(Finding::warning(at.clone(), text).mend(mend));
         }
     }
@@ -255,11 +274,11 @@ mod tests {
     fn another_format_than_postfix_delivers_is_told() {
         insta::assert_snapshot!(
             say("mydestination = a\n\nhome_mailbox = Maildir/\n", "mail_location = mbox:~/mail:INBOX=/var/mail/%u\n", &[]),
-            @"Critical /dovecot.conf:1: mail_location makes Dovecot read an mbox at /var/mail/USER, but Postfix delivers into a Maildir at ~/Maildir (/postfix/main.cf:3): the mailboxes look empty; write mail_location = maildir:~/Maildir"
+            @"Critical /dovecot.conf:1: Dovecot reads an mbox at /var/mail/USER, but Postfix delivers into a Maildir at ~/Maildir (/postfix/main.cf:3): the mailboxes look empty; write mail_location = maildir:~/Maildir"
         );
         insta::assert_snapshot!(
             say("", "mail_location = maildir:~/Maildir\n", &[]),
-            @"Critical /dovecot.conf:1: mail_location makes Dovecot read a Maildir at ~/Maildir, but Postfix delivers into an mbox at /var/mail/USER (/postfix/main.cf): the mailboxes look empty; write home_mailbox = Maildir/ in main.cf"
+            @"Critical /dovecot.conf:1: Dovecot reads a Maildir at ~/Maildir, but Postfix delivers into an mbox at /var/mail/USER (/postfix/main.cf): the mailboxes look empty; write home_mailbox = Maildir/ in main.cf"
         );
     }
 
@@ -311,7 +330,7 @@ mod tests {
         }
         insta::assert_snapshot!(
             say(main, location, &[("postfix/boxes", &boxes("a.example/jo/"))]),
-            @"Critical /dovecot.conf:1: mail_location makes Dovecot read a Maildir at /v/DOMAIN/NAME/Maildir, but Postfix delivers into a Maildir at /v/DOMAIN/NAME (/postfix/boxes:2): the mailboxes look empty; write mail_location = maildir:/v/%d/%n"
+            @"Critical /dovecot.conf:1: Dovecot reads a Maildir at /v/DOMAIN/NAME/Maildir, but Postfix delivers into a Maildir at /v/DOMAIN/NAME (/postfix/boxes:2): the mailboxes look empty; write mail_location = maildir:/v/%d/%n"
         );
     }
 }

@@ -9,6 +9,7 @@ mod relay;
 mod seams;
 mod tables;
 
+use config::dovecot::Config;
 use config::postfix::{Host, Service};
 use config::{Place, Problems};
 
@@ -42,6 +43,11 @@ pub fn text(host: &Host, name: &str) -> String {
         .text(name, &mut Problems::default())
         .map(|text| text.as_str().to_owned())
         .unwrap_or_default()
+}
+
+/// What to write: in the language of Dovecot 2.3, or of 2.4.
+fn words<'w>(config: &Config, old: &'w str, modern: &'w str) -> &'w str {
+    if config.is_modern() { modern } else { old }
 }
 
 /// The inet services that speak SMTP to clients: those of smtpd, and what stands behind postscreen.

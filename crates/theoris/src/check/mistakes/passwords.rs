@@ -54,7 +54,7 @@ fn passwd_files(config: &Config, found: &mut Vec<Finding>) {
                 );
                 found.push(
                     Finding::critical(Place::new(path, index + 1), text)
-                        .mend("write default_fields = uid=vmail gid=vmail home=/var/mail/vhosts/%d/%n in the userdb, or mail_uid and mail_gid")
+                        .mend(super::words(config, "write default_fields = uid=vmail gid=vmail home=/var/mail/vhosts/%d/%n in the userdb, or mail_uid and mail_gid", "write fields { uid = vmail gid = vmail } in the userdb, or mail_uid and mail_gid"))
                         .of(Plank::Auth),
                 );
                 break;
@@ -84,7 +84,11 @@ fn names_with_domain(config: &Config, found: &mut Vec<Finding>) {
             view.place(dovecot::AUTH_USERNAME_FORMAT).unwrap_or_else(|| Place::file(config.path()));
         found.push(
             Finding::note(at, text)
-                .mend("write auth_username_format = %Ln to let both in")
+                .mend(super::words(
+                    config,
+                    "write auth_username_format = %Ln to let both in",
+                    "write auth_username_format = %{user | username | lower} to let both in",
+                ))
                 .of(Plank::Auth),
         );
     }
