@@ -219,6 +219,9 @@ impl<'a> Delivery<'a> {
         let best = found.list.first().map(|candidate| candidate.preference);
         let settings = &self.service.settings;
         let policy = settings.tls.destination(&self.service.tables, text).await;
+        for text in &policy.odd {
+            self.service.reporter.note(&format!("warning: {text}"));
+        }
         let site = Site { destination, policy, best };
         if !found.list.is_empty() && is_first {
             self.cache_policy(&site.destination.host, text);

@@ -30,10 +30,14 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     let host = Host::read(&files, &directory, &mut problems);
     let account = account(&host, &mut problems);
     let mut plan = Plan::default();
-    let mut services = Vec::new();
+    let (mut services, mut identities) = (Vec::new(), Vec::new());
     for service in ours(&host) {
-        let settings = Reader::new(&host, service, &files, &mut problems).read();
-        let Some(settings) = settings else { continue };
+        let mut reader = Reader::new(&host, service, &files, &mut problems);
+        let Some(settings) = reader.read() else { continue };
+        if !reader.identities.is_empty() {
+            let (name, policy) = (settings.listener.clone(), daemon::tls::Policy::default());
+            identities.push(daemon::tls::Plan { name, policy, identities: reader.identities });
+        }
         plan.listeners.push(listen(&settings, account.as_ref()));
         services.push(settings);
     }
@@ -50,7 +54,8 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
         RESOLV_CONF.into(),
         HOSTS.into(),
     ];
-    let role = role(account, services, resolver(args, &files), host.table_files());
+    let mut role = role(account, services, resolver(args, &files), host.table_files());
+    role.tls = identities;
     plan.roles.push(role);
     plan.problems = problems.into_result()?;
     Ok(plan)

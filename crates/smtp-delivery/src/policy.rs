@@ -5,6 +5,7 @@ use daemon::tls::client::{Authorities, Shown, Wish};
 use daemon::tls::{Policy, Version, ciphers};
 use routing::{Key, LookupError, Maps, Tables};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// In the order of their strength.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,6 +34,18 @@ impl Level {
         })
     }
 
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::None => "none",
+            Self::May => "may",
+            Self::Encrypt => "encrypt",
+            Self::Fingerprint => "fingerprint",
+            Self::Verify => "verify",
+            Self::Secure => "secure",
+        }
+    }
+
     /// The server's certificate must be right.
     pub fn must_match(self) -> bool {
         self > Self::Encrypt
@@ -58,6 +71,10 @@ pub struct TlsSettings {
     pub wildcard_many: bool,
     pub log: bool,
     pub reuse: bool,
+    /// Certificates of ours, for servers that ask; the supervisor reads them and their keys.
+    pub certificates: Vec<String>,
+    /// How long a session may be resumed; nothing: none is.
+    pub sessions: Option<Duration>,
 }
 
 /// The policy for one destination.
@@ -72,6 +89,10 @@ pub struct Destination {
     pub reuse: bool,
     /// Why it is invalid, for the log.
     pub problem: Option<String>,
+    /// Why no handshake can come to anything, for the log.
+    pub hopeless: Option<String>,
+    /// Worth a warning, but no more.
+    pub odd: Vec<String>,
 }
 
 impl Destination {
@@ -84,6 +105,7 @@ impl Destination {
             policy: self.versions.clone(),
             server_name: self.server_name.clone(),
             authorities: authorities.clone(),
+            ..Wish::default()
         }
     }
 }
@@ -97,6 +119,7 @@ struct Attributes {
     matches: Vec<String>,
     reuse: Option<bool>,
     ciphers: Option<String>,
+    odd: Vec<String>,
 }
 
 impl TlsSettings {
@@ -145,6 +168,8 @@ impl TlsSettings {
             Level::parse(word).ok_or_else(|| at(format!("invalid security level \"{word}\"")))?;
         let mut attributes = Attributes::default();
         if level <= Level::None {
+            let ignored = |word| at(format!("ignoring attribute \"{word}\" with TLS disabled"));
+            attributes.odd = words.map(ignored).collect();
             return Ok((level, attributes));
         }
         for word in words {
@@ -155,13 +180,23 @@ impl TlsSettings {
 
     fn build(&self, level: Level, attributes: Attributes, nexthop: &str) -> Destination {
         if level <= Level::None {
-            return Destination { level, ..Destination::default() };
+            return Destination { level, odd: attributes.odd, ..Destination::default() };
         }
         let mandatory = level > Level::May;
         let protocols = attributes.protocols.unwrap_or_else(|| {
             if mandatory { &self.mandatory_protocols } else { &self.protocols }.clone()
         });
-        let Some((min, max)) = versions(&protocols) else {
+        let grade = attributes.ciphers.as_deref().unwrap_or("medium").to_ascii_lowercase();
+        let unknown = words(&protocols).any(|word| !is_version(word));
+        let hopeless = match grade.as_str() {
+            _ if unknown => {
+                Some(format!("Invalid TLS protocol list \"{protocols}\": aborting TLS session"))
+            }
+            "export" | "low" | "medium" | "high" => None,
+            grade => Some(format!("invalid cipher grade: \"{grade}\"")),
+        };
+        let left = versions(&protocols).or(unknown.then_some((Version::Tls12, None)));
+        let Some((min, max)) = left else {
             return Destination::invalid(format!(
                 "{nexthop}: the TLS protocols \"{protocols}\" leave neither TLSv1.2 nor TLSv1.3"
             ));
@@ -195,6 +230,8 @@ impl TlsSettings {
             matches,
             reuse: attributes.reuse.unwrap_or(self.reuse),
             problem: None,
+            hopeless,
+            odd: attributes.odd,
         }
     }
 
@@ -228,7 +265,9 @@ impl TlsSettings {
 impl Attributes {
     fn read(&mut self, word: &str, level: Level) -> Result<(), String> {
         let Some((name, value)) = word.split_once('=') else {
-            return Err(format!("malformed attribute/value pair \"{word}\""));
+            return Err(format!(
+                "malformed attribute/value pair \"{word}\": missing '=' after attribute name"
+            ));
         };
         let once = |slot: &mut Option<String>| match slot.replace(value.to_owned()) {
             None => Ok(()),
@@ -253,7 +292,10 @@ impl Attributes {
                 self.matches.extend(value.split(':').map(str::to_owned));
                 Ok(())
             }
-            "match" => Err(format!("attribute \"{name}\" invalid at this security level")),
+            "match" => {
+                let level = level.name();
+                Err(format!("attribute \"{name}\" invalid at security level \"{level}\""))
+            }
             "connection_reuse" => {
                 self.reuse = Some(match value.to_ascii_lowercase().as_str() {
                     "yes" => true,
@@ -268,6 +310,18 @@ impl Attributes {
     }
 }
 
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split([' ', ',', ':', '\t', '\n']).filter(|word| !word.is_empty())
+}
+
+/// A word that such a list may hold.
+fn is_version(word: &str) -> bool {
+    let name = word.trim_start_matches(['!', '>', '<', '=']);
+    ["sslv2", "sslv3", "tlsv1", "tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// The versions left by `!SSLv2, !TLSv1`, `TLSv1.2`, `>=TLSv1.2`; nothing if none is that there is here.
 fn versions(list: &str) -> Option<(Version, Option<Version>)> {
     let number = |name: &str| match name.to_ascii_lowercase().as_str() {
@@ -277,7 +331,7 @@ fn versions(list: &str) -> Option<(Version, Option<Version>)> {
     };
     let (mut tls12, mut tls13) = (true, true);
     let (mut listed, mut named) = ((false, false), false);
-    for word in list.split([' ', ',', ':', '\t', '\n']).filter(|word| !word.is_empty()) {
+    for word in words(list) {
         if let Some(name) = word.strip_prefix(">=") {
             tls12 &= number(name) <= 12;
         } else if let Some(name) = word.strip_prefix("<=") {
@@ -338,6 +392,20 @@ fn name_matches(known: &str, wanted: &str, below: bool, wildcard_many: bool) -> 
             })
         }
     }
+}
+
+/// Fingerprints that cannot be one by this digest; the last comes first, as Postfix tells them.
+pub fn unusable(wanted: &[String], digest: &str) -> Vec<String> {
+    let digits = match digest.to_ascii_lowercase().as_str() {
+        "md5" => 32,
+        "sha1" => 40,
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => return Vec::new(),
+    };
+    let bare = wanted.iter().rev().map(|print| print.replace(':', "").to_ascii_uppercase());
+    bare.filter(|print| print.len() != digits).collect()
 }
 
 /// Digests of the certificate or of its public key, in hexadecimal with colons.

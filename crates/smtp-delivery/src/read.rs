@@ -1,10 +1,12 @@
 //! From main.cf and master.cf to [`ServiceSettings`]. Every setting has two names: `smtp_…` and `lmtp_…`.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use config::postfix::{self, Host, Service, View};
 use config::text::Word;
 use config::{Files, Problems};
+use daemon::tls::IdentityFiles;
 use queue::QueueDirectory;
 use routing::Maps;
 
@@ -25,6 +27,8 @@ pub struct Reader<'h, 'p> {
     pub lmtp: bool,
     pub files: &'p dyn Files,
     pub problems: &'p mut Problems,
+    /// Certificates and keys, which the supervisor reads.
+    pub identities: Vec<IdentityFiles>,
 }
 
 /// The value of the SMTP or the LMTP setting, whichever the service is.
@@ -57,7 +61,7 @@ impl<'h, 'p> Reader<'h, 'p> {
         problems: &'p mut Problems,
     ) -> Self {
         let lmtp = service.command == "lmtp";
-        Self { view: host.view(service), service, lmtp, files, problems }
+        Self { view: host.view(service), service, lmtp, files, problems, identities: Vec::new() }
     }
 
     /// `None` for a service without a socket.
@@ -387,7 +391,48 @@ impl<'h, 'p> Reader<'h, 'p> {
                 .get(postfix::TLS_WILDCARD_MATCHES_MULTIPLE_LABELS, self.problems),
             log: !matches!(loglevel.as_str(), "" | "0" | "none"),
             reuse: of!(self, SMTP_TLS_CONNECTION_REUSE, LMTP_TLS_CONNECTION_REUSE),
+            certificates: self.certificates(),
+            sessions: self.sessions(),
         }
+    }
+
+    /// What we show to servers that ask: chain files, else one certificate for each kind of key.
+    fn certificates(&mut self) -> Vec<String> {
+        let place = place_of!(self, SMTP_TLS_CHAIN_FILES, LMTP_TLS_CHAIN_FILES);
+        let mut pairs = Vec::new();
+        for word in of!(self, SMTP_TLS_CHAIN_FILES, LMTP_TLS_CHAIN_FILES) {
+            let place = word.at.or_else(|| place.clone());
+            pairs.push((word.text.clone(), word.text, place));
+        }
+        if pairs.is_empty() {
+            let ec = of!(self, SMTP_TLS_ECCERT_FILE, LMTP_TLS_ECCERT_FILE);
+            let ec_key = of!(self, SMTP_TLS_ECKEY_FILE, LMTP_TLS_ECKEY_FILE);
+            let place = place_of!(self, SMTP_TLS_ECCERT_FILE, LMTP_TLS_ECCERT_FILE);
+            pairs.push((ec, ec_key, place));
+            let rsa = of!(self, SMTP_TLS_CERT_FILE, LMTP_TLS_CERT_FILE);
+            let rsa_key = of!(self, SMTP_TLS_KEY_FILE, LMTP_TLS_KEY_FILE);
+            let place = place_of!(self, SMTP_TLS_CERT_FILE, LMTP_TLS_CERT_FILE);
+            pairs.push((rsa, rsa_key, place));
+            pairs.retain(|(certificate, ..)| !certificate.is_empty() && certificate != "none");
+        }
+        let mut names = Vec::new();
+        for (certificate, key, place) in pairs {
+            let key = if key.is_empty() { certificate.clone() } else { key };
+            names.push(format!("{certificate} {key}"));
+            self.identities.push(IdentityFiles {
+                names: Vec::new(),
+                certificate: certificate.into(),
+                key: key.into(),
+                place,
+            });
+        }
+        names
+    }
+
+    fn sessions(&mut self) -> Option<Duration> {
+        let database = of!(self, SMTP_TLS_SESSION_CACHE_DATABASE, LMTP_TLS_SESSION_CACHE_DATABASE);
+        let lasting = of!(self, SMTP_TLS_SESSION_CACHE_TIMEOUT, LMTP_TLS_SESSION_CACHE_TIMEOUT);
+        (!database.is_empty()).then_some(lasting)
     }
 
     /// `smtp_tls_security_level`, or what stood for it before.

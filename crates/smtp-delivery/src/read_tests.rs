@@ -86,7 +86,10 @@ const BOTH: &[&str] = &[
     "starttls_timeout = 7s",
     "tcp_port = 2525",
     "tls_CAfile = /ca.pem",
+    "tls_cert_file = /cert",
+    "tls_chain_files = /chain",
     "tls_connection_reuse = yes",
+    "tls_eccert_file = /cert",
     "tls_exclude_ciphers = aRSA",
     "tls_fingerprint_cert_match = aa:bb",
     "tls_fingerprint_digest = sha1",
@@ -99,6 +102,7 @@ const BOTH: &[&str] = &[
     "tls_secure_cert_match = hostname",
     "tls_security_level = may",
     "tls_servername = hostname",
+    "tls_session_cache_database = btree:/x",
     "tls_verify_cert_match = nexthop",
     "tls_wrappermode = yes",
     "use_tls = yes",
@@ -159,10 +163,16 @@ fn every_setting_that_is_obeyed_is_read() {
         let overridden = problems.lines().all(|told| told.contains("overrides its earlier value"));
         assert!(overridden, "{line}: {problems}");
     }
-    // The level speaks before its forerunners do.
+    // Some only matter beside another.
     for (line, base) in [
         ("smtp_tls_enforce_peername = no", "smtp_enforce_tls = yes"),
         ("lmtp_tls_enforce_peername = no", "lmtp_enforce_tls = yes"),
+        ("smtp_tls_key_file = /key", "smtp_tls_cert_file = /cert"),
+        ("lmtp_tls_key_file = /key", "lmtp_tls_cert_file = /cert"),
+        ("smtp_tls_eckey_file = /key", "smtp_tls_eccert_file = /cert"),
+        ("lmtp_tls_eckey_file = /key", "lmtp_tls_eccert_file = /cert"),
+        ("smtp_tls_session_cache_timeout = 7s", "smtp_tls_session_cache_database = btree:/x"),
+        ("lmtp_tls_session_cache_timeout = 7s", "lmtp_tls_session_cache_database = btree:/x"),
     ] {
         assert_ne!(read(&format!("{base}\n{line}"), MASTER).0, read(base, MASTER).0, "{line}");
     }

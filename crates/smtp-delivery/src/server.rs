@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use daemon::tls::client::Authorities;
+use daemon::tls::Tls;
+use daemon::tls::client::{Authorities, Resume, Sessions, Wish};
 use daemon::{Connection as Accepted, Stream, Worker, WorkerError};
 use dns::{Hosts, System};
 use mail_types::{Entropy, SystemEntropy, Timestamp};
@@ -23,7 +24,9 @@ use tokio::time::{sleep, timeout};
 use crate::cache::{Cache, Place};
 use crate::connection::{Connection, ReplyFilter};
 use crate::delivery::Delivery;
+use crate::policy;
 use crate::report::Reporter;
+use crate::session::Server;
 use crate::session::login::Credentials;
 use crate::settings::{ServiceSettings, Settings};
 
@@ -38,6 +41,8 @@ pub struct Service {
     pub hosts: Arc<Hosts>,
     pub reporter: Reporter,
     pub authorities: Authorities,
+    identity: Option<Tls>,
+    sessions: Option<Arc<Sessions>>,
     pub cache: Arc<Cache>,
     generic: Option<Routing<Arc<Set>>>,
     senders: Option<Routing<Arc<Set>>>,
@@ -105,6 +110,8 @@ impl Service {
                 .and_then(|sasl| sasl.routing.as_ref())
                 .map(|settings| routing(settings)),
             authorities: Authorities::from_pem(settings.tls.authorities.as_bytes()),
+            identity: worker.tls(&settings.listener).ok(),
+            sessions: settings.tls.sessions.map(|lasting| Arc::new(Sessions::new(lasting))),
             room: Semaphore::new(limit),
             cache: Arc::new(Cache::default()),
             settings,
@@ -215,6 +222,15 @@ impl Service {
             let (user, password) = entry.split_once(':').unwrap_or((&entry, ""));
             Credentials { user: user.to_owned(), password: password.to_owned() }
         }))
+    }
+
+    /// What a handshake with this server is to be like. A session is good for the same server under the same policy.
+    pub fn wish(&self, policy: &policy::Destination, server: &Server) -> Wish {
+        let resume = self.sessions.as_ref().map(|sessions| Resume {
+            sessions: Arc::clone(sessions),
+            key: format!("{} {policy:?}", server.full()),
+        });
+        Wish { identity: self.identity.clone(), resume, ..policy.wish(&self.authorities) }
     }
 
     /// `smtp_reply_filter`

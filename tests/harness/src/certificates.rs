@@ -72,3 +72,19 @@ impl Authority {
         identity
     }
 }
+
+/// Parts of a certificate, in DER.
+pub struct Facts {
+    pub whole: Vec<u8>,
+    pub public_key: Vec<u8>,
+}
+
+/// Of the first certificate in a file.
+pub fn facts(file: &Path) -> Facts {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let whole = CertificateDer::from_pem_file(file).unwrap();
+    let verifiable = rustls::server::ParsedCertificate::try_from(&whole).unwrap();
+    let public_key = verifiable.subject_public_key_info().to_vec();
+    Facts { whole: whole.to_vec(), public_key }
+}

@@ -23,6 +23,7 @@ pub mod ports;
 pub mod postfix;
 pub mod private_host;
 pub mod remote;
+pub mod scram;
 pub mod scratch;
 pub mod site;
 pub mod skip;

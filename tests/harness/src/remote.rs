@@ -14,6 +14,7 @@
 //! EHLO             raw 250-x\r\n250 \xff\r\n   these octets
 //! EHLO             endless 250-x               one line for ever; `flood N LINE`: N times, then `250 end`
 //! end b@           452 full                    LMTP: behind the content, for this recipient
+//! AUTH SCRAM       scram PASSWORD              SCRAM-SHA-256; with `forged` behind it, its own proof is wrong
 //! ```
 
 use std::fmt::Write as _;
@@ -24,12 +25,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use protocol::smtp::encode_challenge;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::certificates::Identity;
 use crate::log::PATIENCE;
+use crate::scram::Login;
 
 /// What a server answers; rules that come first win.
 #[derive(Clone, Default)]
@@ -38,6 +42,7 @@ pub struct Script {
     pub name: String,
     rules: Vec<(String, String)>,
     tls: Option<Arc<ServerConfig>>,
+    wrapped: bool,
 }
 
 impl Script {
@@ -51,18 +56,40 @@ impl Script {
         self
     }
 
+    /// TLS begins before the greeting.
+    #[must_use]
+    pub fn wrapped(mut self) -> Self {
+        self.wrapped = true;
+        self
+    }
+
     /// Offers STARTTLS with this certificate.
     #[must_use]
-    pub fn tls(mut self, identity: &Identity) -> Self {
+    pub fn tls(self, identity: &Identity) -> Self {
+        self.tls_asking(identity, None)
+    }
+
+    /// The same, and asks the client for one of this authority; what it shows stands behind `(TLS` in its commands.
+    #[must_use]
+    pub fn tls_asking(mut self, identity: &Identity, authority: Option<&Path>) -> Self {
         let chain = CertificateDer::pem_file_iter(&identity.chain).unwrap();
         let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain.map(Result::unwrap).collect(), key)
             .unwrap();
+        let config = match authority {
+            None => config.with_no_client_auth(),
+            Some(file) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_file(file).unwrap()).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = verifier.allow_unauthenticated().build().unwrap();
+                config.with_client_cert_verifier(verifier)
+            }
+        };
+        let config = config.with_single_cert(chain.map(Result::unwrap).collect(), key).unwrap();
         self.tls = Some(Arc::new(config));
         self
     }
@@ -339,6 +366,9 @@ struct Session {
 
 impl Session {
     fn serve(mut self) -> Option<()> {
+        if self.script.wrapped {
+            self.start_tls()?;
+        }
         self.answer("banner")?;
         loop {
             let line = self.command()?;
@@ -398,7 +428,10 @@ impl Session {
                 let line = self.command()?;
                 self.note(|conversation| conversation.commands.push(line));
             }
-            last = self.step(step)?;
+            last = match step.strip_prefix("scram ") {
+                Some(words) => self.scram(words, line)?,
+                None => self.step(step)?,
+            };
         }
         Some(last)
     }
@@ -438,6 +471,25 @@ impl Session {
         Some(reply.to_owned())
     }
 
+    /// `PASSWORD`, or `PASSWORD forged`, after `AUTH SCRAM-SHA-256 INITIAL`.
+    fn scram(&mut self, words: &str, line: &str) -> Option<String> {
+        let (password, forged) =
+            words.split_once(' ').map_or((words, false), |(word, _)| (word, true));
+        let initial = line.split(' ').nth(2).unwrap_or_default();
+        let Some((login, challenge)) = Login::begin(password, initial) else {
+            return self.step("501 5.5.2 no SCRAM");
+        };
+        self.step(&format!("334 {challenge}"))?;
+        let answer = self.command()?;
+        self.note(|conversation| conversation.commands.push("(proof)".to_owned()));
+        let Some(proof) = login.end(&answer) else { return self.step("535 5.7.8 wrong proof") };
+        let proof = if forged { encode_challenge(b"v=Zm9yZ2VkIQ==") } else { proof };
+        self.step(&format!("334 {proof}"))?;
+        let last = self.command()?;
+        self.note(|conversation| conversation.commands.push(last));
+        self.step("235 2.7.0 welcome")
+    }
+
     /// Throws away what was read ahead.
     fn start_tls(&mut self) -> Option<()> {
         let Some(Wire::Plain(stream)) = self.wire.take() else { return None };
@@ -453,7 +505,12 @@ impl Session {
             });
             return None;
         }
-        self.note(|conversation| conversation.commands.push("(TLS)".to_owned()));
+        let shown = connection.peer_certificates().is_some_and(|shown| !shown.is_empty());
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let mut text = "(TLS".to_owned();
+        text.push_str(if shown { ", with a certificate" } else { "" });
+        text.push_str(if resumed { ", resumed)" } else { ")" });
+        self.note(|conversation| conversation.commands.push(text));
         self.wire = Some(Wire::Tls(Box::new(BufReader::new(StreamOwned::new(connection, socket)))));
         Some(())
     }
@@ -520,8 +577,8 @@ impl Unanswering {
         use nix::sys::socket::{
             AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, socket,
         };
-        let listener =
-            socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let listener = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
         bind(std::os::fd::AsRawFd::as_raw_fd(&listener), &SockaddrStorage::from(address)).unwrap();
         listen(&listener, Backlog::new(0).unwrap()).unwrap();
         let patience = Duration::from_millis(100);

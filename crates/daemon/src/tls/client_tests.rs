@@ -1,9 +1,14 @@
 //! Handshakes of the client with servers whose certificates are good, unknown, expired.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::Tls;
-use super::client::{Authorities, Problem, Shown, Wish};
+use super::client::{Authorities, Problem, Resume, Sessions, Shown, Wish};
 use crate::wire::{Pipelined, Wire};
 
 /// A server's certificate and key from an authority, whose PEM comes last.
@@ -77,4 +82,52 @@ async fn an_authority_s_own_certificate_may_be_a_server_s() {
     let trusting = Wish { authorities, ..Wish::default() };
     let (_, shown, _) = shake((&certificate, &key), &trusting).await;
     assert!(shown.trusted, "{shown:?}");
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_and_its_certificate_judged_again() {
+    let (good, key, ca) = issued(false);
+    let sessions = Arc::new(Sessions::new(Duration::from_secs(60)));
+    let resume = |key: &str| Some(Resume { sessions: Arc::clone(&sessions), key: key.to_owned() });
+    let authorities = Authorities::from_pem(ca.as_bytes());
+    let wish = Wish { authorities, resume: resume("a"), ..Wish::default() };
+    let tls = Tls::from_pem(&good, &key).unwrap();
+    assert!(!shake_with(&tls, &wish).await.1);
+    let (shown, resumed) = shake_with(&tls, &wish).await;
+    assert!(resumed && shown.trusted && shown.proven, "{shown:?}");
+    assert_eq!(shown.names, ["mx.example.org"]);
+    let other = Wish { resume: resume("b"), ..wish.clone() };
+    assert!(!shake_with(&tls, &other).await.1, "under another policy");
+    let short = Arc::new(Sessions::new(Duration::ZERO));
+    let short = Wish { resume: Some(Resume { sessions: short, key: "a".into() }), ..wish };
+    shake_with(&tls, &short).await;
+    assert!(!shake_with(&tls, &short).await.1, "too old");
+}
+
+async fn shake_with(tls: &Tls, wish: &Wish) -> (Shown, bool) {
+    let (here, there) = tokio::io::duplex(64 * 1024);
+    let tls = tls.clone();
+    let server = tokio::spawn(async move {
+        let mut wire = Wire::from_io(there);
+        wire.start_tls(&tls).await.unwrap();
+        wire.send(b"220 inside\r\n").await.unwrap();
+        wire
+    });
+    let mut wire = Wire::from_io(here);
+    let (_, shown) = wire.start_tls_client(wish).await.unwrap();
+    wire.line(100).await.unwrap().unwrap();
+    drop(server.await.unwrap());
+    (shown, wire.tls().unwrap().resumed)
+}
+
+#[tokio::test]
+async fn a_certificate_is_issued_under_its_authority_alone() {
+    let (good, key, ca) = issued(false);
+    let (_, shown, _) = shake((&good, &key), &Wish::default()).await;
+    let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec();
+    assert!(shown.is_issued_under(&der(&ca)));
+    assert!(!shown.is_issued_under(&der(&issued(false).2)));
+    let (old, key, ca) = issued(true);
+    let (_, shown, _) = shake((&old, &key), &Wish::default()).await;
+    assert!(!shown.is_issued_under(&der(&ca)));
 }

@@ -7,12 +7,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::{
+    ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion, version,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, Policy, Version, ciphers};
@@ -211,6 +214,29 @@ pub(super) fn server_config(
     config.ignore_client_order = bundle.policy.prefer_server_order;
     config.ticketer = tickets;
     Ok(config)
+}
+
+/// What a client shows where the server asks for a certificate.
+#[derive(Debug)]
+pub(super) struct ClientKeys(Vec<Arc<CertifiedKey>>);
+
+impl ClientKeys {
+    pub(super) fn of(bundle: &Bundle) -> Result<Self, IdentityError> {
+        let provider = provider(&bundle.policy);
+        let keys = bundle.identities.iter().map(|identity| identity.certified(&provider));
+        Ok(Self(keys.map(|key| key.map(Arc::new)).collect::<Result<_, _>>()?))
+    }
+}
+
+/// The first whose key the server can verify, whoever the server would like it to be from.
+impl ResolvesClientCert for ClientKeys {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.iter().find(|key| key.key.choose_scheme(schemes).is_some()).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
+    }
 }
 
 pub(super) fn versions(policy: &Policy) -> Vec<&'static SupportedProtocolVersion> {

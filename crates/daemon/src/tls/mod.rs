@@ -8,6 +8,7 @@ pub mod client;
 mod client_tests;
 mod facts;
 mod identity;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -75,6 +76,8 @@ pub struct Tls {
     config: Arc<RwLock<Arc<ServerConfig>>>,
     /// Kept over a renewal, so that clients resume.
     tickets: Arc<dyn ProducesTickets>,
+    /// The same identities, for a client.
+    client: Arc<RwLock<Arc<identity::ClientKeys>>>,
 }
 
 impl Tls {
@@ -84,8 +87,10 @@ impl Tls {
     pub fn new(bundle: &Bundle) -> Result<Self, IdentityError> {
         let refused = |source| IdentityError::Policy { name: bundle.name.clone(), source };
         let tickets = aws_lc_rs::Ticketer::new().map_err(refused)?;
-        let config = identity::server_config(bundle, Arc::clone(&tickets))?;
-        Ok(Self { config: Arc::new(RwLock::new(Arc::new(config))), tickets })
+        let config = Arc::new(identity::server_config(bundle, Arc::clone(&tickets))?);
+        let client = Arc::new(identity::ClientKeys::of(bundle)?);
+        let (config, client) = (Arc::new(RwLock::new(config)), Arc::new(RwLock::new(client)));
+        Ok(Self { config, tickets, client })
     }
 
     /// From PEM text, for tests.
@@ -104,8 +109,14 @@ impl Tls {
     /// As [`Self::new`].
     pub fn renew(&self, bundle: &Bundle) -> Result<(), IdentityError> {
         let config = identity::server_config(bundle, Arc::clone(&self.tickets))?;
+        let client = identity::ClientKeys::of(bundle)?;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(client);
         Ok(())
+    }
+
+    fn client_keys(&self) -> Arc<identity::ClientKeys> {
+        Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn current(&self) -> Arc<ServerConfig> {

@@ -115,9 +115,19 @@ impl Delivery<'_> {
         if !policy.reuse {
             connection.keep_until = None;
         }
-        let wish = policy.wish(&self.service.authorities);
+        let wish = self.service.wish(policy, &connection.server);
         let limit = settings.times.starttls;
-        if connection.start_tls(&wish, policy, limit).await.is_err() {
+        let prints_are_good = self.judge_prints(connection, policy);
+        let shaken = match &policy.hopeless {
+            Some(why) => {
+                let server = connection.server.full();
+                self.service.reporter.note(&format!("warning: {server}: {why}"));
+                connection.forbidden = true;
+                false
+            }
+            None => connection.start_tls(&wish, policy, limit).await.is_ok(),
+        };
+        if !shaken {
             let plain = self.may_fall_back(connection, policy).await;
             if plain {
                 self.final_server = false;
@@ -135,6 +145,7 @@ impl Delivery<'_> {
             let server = connection.server.full();
             // As OpenSSL numbers it.
             let why = match by_print {
+                true if !prints_are_good => "num=1:unspecified certificate verification error",
                 true => "num=65:no matching DANE TLSA records",
                 false => "num=62:hostname mismatch",
             };
@@ -156,6 +167,28 @@ impl Delivery<'_> {
             return Greeting::Failed;
         }
         Greeting::Ready
+    }
+
+    /// Tells of fingerprints that fit no certificate; whether any may fit one.
+    fn judge_prints(&self, connection: &Connection, policy: &policy::Destination) -> bool {
+        if policy.level != policy::Level::Fingerprint {
+            return true;
+        }
+        let server = connection.server.full();
+        let unusable = policy::unusable(&policy.matches, &self.service.settings.tls.digest);
+        for print in &unusable {
+            // As a TLSA record, in which form OpenSSL takes them.
+            for selector in [1, 0] {
+                let text = format!("warning: {server}: unusable TLSA RR: 3 {selector} 255 {print}");
+                self.service.reporter.note(&text);
+            }
+        }
+        let any = unusable.len() < policy.matches.len();
+        if !any {
+            let text = format!("warning: {server}: all fingerprints unusable");
+            self.service.reporter.note(&text);
+        }
+        any
     }
 
     /// Logs in where we know a password, else we stay strangers.

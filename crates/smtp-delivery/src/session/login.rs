@@ -70,7 +70,7 @@ pub enum LoginError {
     NotBase64,
     #[error("bad protocol / cancel")]
     BadProtocol,
-    #[error("authentication failure")]
+    #[error("bad protocol / cancel")]
     WrongServer,
 }
 

@@ -6,9 +6,13 @@
 //! lmtp                         the service speaks LMTP
 //! via NEXTHOP                  the transport map names a next hop; `via default`: no entry there, `via relay`: a relay domain
 //! zone RECORD                  what DNS says instead of `{d} MX 10 mx.{d}` and `mx.{d} A {mx}`
-//! server NAME KIND             a host: `smtp`, `port N`, `unix` ({dir}/NAME), `closed`, `unanswering`
+//! server NAME KIND             a host: `smtp`, `port N`, `unix` ({dir}/NAME), `closed`, `unanswering`; `six`,
+//!                              `six-closed` and `six-unanswering` are on ::1 with the port {NAME.port}, and `port of NAME` is the same port
 //! on NAME STAGE => ACTION      what the host NAME does, see `harness::remote`; `mx` is there without being named
 //! tls NAME HOST…               it offers STARTTLS, its certificate is for these names; HOST `!` before: by an authority nobody knows
+//! wrapped NAME                 TLS begins before the greeting, not with STARTTLS
+//! asks NAME                    it asks for a certificate of the known authority
+//! client NAME                  we have one: {NAME.chain}, {NAME.key}, and both in {NAME.both}, key first
 //! file NAME LINE               a line of the file {dir}/NAME
 //! from ADDRESS PARAMETERS      of the message; `from <> …`
 //! rcpt LOCAL PARAMETERS        `a` if there is none; without @ in the case's domain
@@ -22,7 +26,8 @@
 //! ```
 //!
 //! `{d}` stands for the case's domain, `{c}` for its service, `{dir}` for its directory, `{ca}` for the file of the known
-//! authority and `{NAME}` for the address of a host.
+//! authority and `{NAME}` for the address of a host. `{NAME.certificate DIGEST}` and `{NAME.public-key DIGEST}` are fingerprints
+//! of its certificate, `{NAME.tlsa-certificate}` and `{NAME.tlsa-key}` what a TLSA record says of it, `{ca.tlsa}` of the authority.
 
 use std::collections::BTreeMap;
 
@@ -39,6 +44,8 @@ pub struct Case {
     pub zone: Vec<String>,
     pub servers: BTreeMap<String, Server>,
     pub files: Vec<(String, String)>,
+    /// Certificates of our own.
+    pub clients: Vec<String>,
     /// Messages that go at the same time.
     pub rounds: Vec<Vec<Message>>,
     pub wants: Vec<Want>,
@@ -50,6 +57,8 @@ pub struct Server {
     pub kind: Kind,
     pub rules: Vec<(String, String)>,
     pub certificate: Vec<String>,
+    pub wrapped: bool,
+    pub asks: bool,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -60,6 +69,11 @@ pub enum Kind {
     Unix,
     Closed,
     Unanswering,
+    Six,
+    SixUnanswering,
+    SixClosed,
+    /// The port of another host.
+    PortOf(String),
 }
 
 #[derive(Debug, Default)]
@@ -115,7 +129,13 @@ impl Case {
                 let (name, kind) = pair()?;
                 self.server(&name).kind = match kind.split_once(' ').unwrap_or((&kind, "")) {
                     ("smtp", _) => Kind::Smtp,
-                    ("port", number) => Kind::Port(number.parse().ok()?),
+                    ("port", number) => match number.strip_prefix("of ") {
+                        Some(name) => Kind::PortOf(name.to_owned()),
+                        None => Kind::Port(number.parse().ok()?),
+                    },
+                    ("six", _) => Kind::Six,
+                    ("six-unanswering", _) => Kind::SixUnanswering,
+                    ("six-closed", _) => Kind::SixClosed,
                     ("unix", _) => Kind::Unix,
                     ("closed", _) => Kind::Closed,
                     ("unanswering", _) => Kind::Unanswering,
@@ -132,6 +152,9 @@ impl Case {
                 let (name, hosts) = pair()?;
                 self.server(&name).certificate = hosts.split(' ').map(str::to_owned).collect();
             }
+            "wrapped" => self.server(rest).wrapped = true,
+            "asks" => self.server(rest).asks = true,
+            "client" => self.clients.push(rest.to_owned()),
             "file" => self.files.push(pair()?),
             "from" => self.message().from = Some(rest.to_owned()),
             "rcpt" => self.message().recipients.push(rest.to_owned()),

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::mem::MaybeUninit;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use harness::certificates::Authority;
+use harness::certificates::{self, Authority, Identity};
 use harness::client::Client;
 use harness::postfix::Postfix;
 use harness::remote::{Remote, Script, Unanswering};
@@ -54,6 +54,7 @@ smtp_quit_timeout = 6s
 smtp_rset_timeout = 6s
 smtp_starttls_timeout = 6s
 smtp_tls_loglevel = 1
+smtp_tls_session_cache_database = btree:$data_directory/smtp_scache
 smtp_address_preference = ipv4
 relay_domains = texthash:$config_directory/relayed
 transport_maps = texthash:$config_directory/transport
@@ -63,7 +64,9 @@ notify_classes =
 pub struct Side {
     who: Who,
     authority: (Authority, Authority),
-    addresses: BTreeMap<(String, String), Ipv4Addr>,
+    addresses: BTreeMap<(String, String), SocketAddr>,
+    /// What certificates stand for in cases: `mx.tlsa-key` and the like, by case.
+    words: BTreeMap<String, Vec<(String, String)>>,
     remotes: BTreeMap<(String, String), Remote>,
     mute: Vec<Unanswering>,
     /// Ends before the directory does.
@@ -108,6 +111,7 @@ impl Side {
             who,
             authority,
             addresses: BTreeMap::new(),
+            words: BTreeMap::new(),
             remotes: BTreeMap::new(),
             mute: Vec::new(),
             postfix,
@@ -127,40 +131,86 @@ impl Side {
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
         for (name, server) in &case.servers {
             let key = (case.label.clone(), name.clone());
-            let address = ports::address();
+            let of = |name: &String| self.addresses[&(case.label.clone(), name.clone())].port();
+            let address = match &server.kind {
+                Kind::Six | Kind::SixClosed | Kind::SixUnanswering => free_six(),
+                Kind::Port(port) => (ports::address(), *port).into(),
+                Kind::PortOf(name) => (ports::address(), of(name)).into(),
+                _ => (ports::address(), 25).into(),
+            };
             self.addresses.insert(key.clone(), address);
             let mut script = Script::new(&format!("{name}.{}", case.domain()));
             for (stage, action) in &server.rules {
                 script = script.on(stage, &self.filled(case, action));
             }
-            if let Some(first) = server.certificate.first() {
-                let known = !first.starts_with('!');
-                let hosts: Vec<String> = server
-                    .certificate
-                    .iter()
-                    .map(|host| self.filled(case, host.trim_start_matches('!')))
-                    .collect();
-                let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
-                let authority = if known { &self.authority.0 } else { &self.authority.1 };
-                script = script.tls(&authority.issue(&format!("{}-{name}", case.label), &hosts));
+            if let Some(identity) = self.certificate(case, name, &server.certificate) {
+                let authority = server.asks.then(|| self.authority.0.ca_file());
+                script = script.tls_asking(&identity, authority.as_deref());
             }
-            let port = if let Kind::Port(port) = server.kind { port } else { 25 };
-            match server.kind {
-                Kind::Smtp | Kind::Port(_) => {
-                    self.remotes.insert(key, Remote::start((address, port).into(), script));
+            if server.wrapped {
+                script = script.wrapped();
+            }
+            match &server.kind {
+                Kind::Smtp | Kind::Port(_) | Kind::PortOf(_) | Kind::Six => {
+                    self.remotes.insert(key, Remote::start(address, script));
                 }
                 Kind::Unix => {
                     self.remotes.insert(key, Remote::unix(&directory.join(name), script));
                 }
-                Kind::Closed => {}
-                Kind::Unanswering => self.mute.push(Unanswering::start((address, port).into())),
+                Kind::Closed | Kind::SixClosed => {}
+                Kind::Unanswering | Kind::SixUnanswering => {
+                    self.mute.push(Unanswering::start(address));
+                }
             }
+        }
+        for name in &case.clients {
+            self.client_certificate(case, name);
         }
         for (name, line) in &case.files {
             let path = directory.join(name);
             let mut text = fs::read_to_string(&path).unwrap_or_default();
             writeln!(text, "{}", self.filled(case, line)).unwrap();
             fs::write(path, text).unwrap();
+        }
+    }
+
+    fn certificate(&mut self, case: &Case, name: &str, hosts: &[String]) -> Option<Identity> {
+        let known = !hosts.first()?.starts_with('!');
+        let hosts: Vec<String> =
+            hosts.iter().map(|host| self.filled(case, host.trim_start_matches('!'))).collect();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let authority = if known { &self.authority.0 } else { &self.authority.1 };
+        let identity = authority.issue(&format!("{}-{name}", case.label), &hosts);
+        let facts = certificates::facts(&identity.chain);
+        let of_authority = certificates::facts(&self.authority.0.ca_file());
+        let words = self.words.entry(case.label.clone()).or_default();
+        words.push((format!("{{{name}.tlsa-certificate}}"), hex(&crypto::sha256(&facts.whole))));
+        words.push((format!("{{{name}.tlsa-key}}"), hex(&crypto::sha256(&facts.public_key))));
+        words.push(("{ca.tlsa}".to_owned(), hex(&crypto::sha256(&of_authority.whole))));
+        for (part, octets) in [("certificate", &facts.whole), ("public-key", &facts.public_key)] {
+            for (digest, value) in [
+                ("md5", crypto::md5(octets).to_vec()),
+                ("sha1", crypto::sha1(octets).to_vec()),
+                ("sha256", crypto::sha256(octets).to_vec()),
+                ("sha512", crypto::sha512(octets).to_vec()),
+            ] {
+                let pairs: Vec<String> = value.iter().map(|octet| format!("{octet:02X}")).collect();
+                words.push((format!("{{{name}.{part} {digest}}}"), pairs.join(":")));
+            }
+        }
+        Some(identity)
+    }
+
+    /// Only root may read the keys.
+    fn client_certificate(&mut self, case: &Case, name: &str) {
+        let identity = self.authority.0.issue(&format!("{}-{name}", case.label), &["client.test"]);
+        let both = identity.chain.with_file_name("both.pem");
+        let text = [&identity.key, &identity.chain].map(|file| fs::read_to_string(file).unwrap());
+        fs::write(&both, text.concat()).unwrap();
+        fs::set_permissions(&both, fs::Permissions::from_mode(0o600)).unwrap();
+        let words = self.words.entry(case.label.clone()).or_default();
+        for (part, file) in [("chain", &identity.chain), ("key", &identity.key), ("both", &both)] {
+            words.push((format!("{{{name}.{part}}}"), file.display().to_string()));
         }
     }
 
@@ -172,8 +222,12 @@ impl Side {
             .replace("{ca}", &self.authority.0.ca_file().display().to_string());
         for ((label, name), address) in &self.addresses {
             if *label == case.label {
-                text = text.replace(&format!("{{{name}}}"), &address.to_string());
+                text = text.replace(&format!("{{{name}}}"), &address.ip().to_string());
+                text = text.replace(&format!("{{{name}.port}}"), &address.port().to_string());
             }
+        }
+        for (word, value) in self.words.get(&case.label).into_iter().flatten() {
+            text = text.replace(word, value);
         }
         text
     }
@@ -388,7 +442,11 @@ impl Side {
         let mut text = text.replace(&self.scratch.path().display().to_string(), "{}");
         for ((label, name), address) in &self.addresses {
             if *label == case.label {
-                text = text.replace(&address.to_string(), &format!("{{{name}}}"));
+                if address.is_ipv6() {
+                    text = text.replace(&format!("]:{}", address.port()), "]:{six}");
+                } else {
+                    text = text.replace(&address.ip().to_string(), &format!("{{{name}}}"));
+                }
             }
         }
         text
@@ -402,6 +460,15 @@ impl Drop for Side {
         }
         self.postfix.stop();
     }
+}
+
+/// ::1 has many ports and no neighbours.
+fn free_six() -> SocketAddr {
+    (IpAddr::from(Ipv6Addr::LOCALHOST), ports::free()).into()
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 fn is_empty(directory: &Path) -> bool {

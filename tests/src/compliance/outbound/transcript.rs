@@ -122,6 +122,10 @@ pub fn told(conversations: &[Conversation]) -> Vec<String> {
     for (number, conversation) in conversations.iter().enumerate() {
         lines.push(format!("-- connection {}", number + 1));
         for command in &conversation.commands {
+            if command.starts_with("\\x16\\x03") {
+                lines.push("(a handshake)".to_owned());
+                break;
+            }
             lines.push(sized(command));
         }
         for content in &conversation.contents {
