@@ -22,6 +22,7 @@ pub mod log;
 pub mod ports;
 pub mod postfix;
 pub mod private_host;
+pub mod proof;
 pub mod remote;
 pub mod scram;
 pub mod scratch;
@@ -33,10 +34,3 @@ pub use daemon::Daemon;
 pub use log::Log;
 pub use private_host::PrivateHost;
 pub use scratch::Scratch;
-
-/// The setting that our programs leave out while `cargo xtask proofs` tries whether a test notices: its cases are then
-/// enough.
-pub fn forgotten() -> Option<String> {
-    let forgotten = std::env::var("THEORIS_FORGET").ok()?;
-    forgotten.split_once(' ').map(|(_, name)| name.to_owned())
-}

@@ -42,7 +42,7 @@ const SERVICES: &[(&str, &str)] = &[
         "smtpd_milters=P1 -o milter_macro_daemon_name=ORIGINATING -o milter_macro_v=Version \
          -o { milter_macro_defaults=nothing=1, {x_y}=2 } \
          -o { milter_connect_macros=j i {i} {daemon_name} v _ {client_addr} {client_name} {client_ptr} {client_resolve} {client_connections} {daemon_addr} {if_addr} {nothing} x_y } \
-         -o { milter_helo_macros={tls_version} {client_addr} } -o { milter_mail_macros=i {mail_addr} {mail_host} {mail_mailer} {rcpt_addr} } \
+         -o { milter_helo_macros={tls_version} {client_addr} } -o { milter_mail_macros=i v {mail_addr} {mail_host} {rcpt_addr} } \
          -o { milter_rcpt_macros=i {mail_addr} {rcpt_addr} {rcpt_host} {rcpt_mailer} } -o { milter_data_macros=i {mail_addr} {rcpt_addr} } \
          -o { milter_end_of_header_macros=i {daemon_name} {client_name} } -o { milter_end_of_data_macros=i v {nothing} } \
          -o { milter_unknown_command_macros=j {mail_addr} }",
@@ -53,6 +53,12 @@ const SERVICES: &[(&str, &str)] = &[
     ("norelay", "smtpd_milters=P1,P2 -o mynetworks=10.0.0.0/8"),
     ("xclient", "smtpd_milters=P1 -o smtpd_authorized_xclient_hosts=127.0.0.1"),
 ];
+
+/// Whether a service sets this setting (and not one whose name only ends like it).
+pub fn sets(service: &str, setting: &str) -> bool {
+    let settings = SERVICES.iter().find(|(name, _)| *name == service).map_or("", |(_, it)| it);
+    settings.split([' ', '{']).any(|word| word.split('=').next() == Some(setting))
+}
 
 pub struct Site {
     _scratch: Scratch,

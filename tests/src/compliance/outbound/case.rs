@@ -93,6 +93,10 @@ pub enum Want {
 }
 
 impl Case {
+    pub fn sets(&self, setting: &str) -> bool {
+        self.settings.iter().any(|(name, _)| name == setting)
+    }
+
     pub fn read_all(text: &str) -> Vec<Self> {
         let mut cases: Vec<Self> = Vec::new();
         for (number, line) in text.lines().enumerate() {

@@ -8,7 +8,7 @@ mod case;
 mod side;
 mod transcript;
 
-use harness::skip;
+use harness::{proof, skip};
 
 use case::Case;
 use side::{Side, Who};
@@ -19,6 +19,7 @@ fn run(topic: &str) {
     }
     let path = format!("{}/src/compliance/outbound/cases/{topic}.txt", env!("CARGO_MANIFEST_DIR"));
     let mut cases = Case::read_all(&std::fs::read_to_string(&path).unwrap());
+    proof::keep_concerned(&mut cases, Case::sets);
     if let Ok(only) = std::env::var("THEORIS_CASE") {
         cases.retain(|case| case.name.contains(&only));
     }

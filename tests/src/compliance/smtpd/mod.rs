@@ -10,7 +10,7 @@ mod policy_server;
 mod readers;
 mod transcript;
 
-use harness::skip;
+use harness::{proof, skip};
 
 use case::Case;
 use peers::Peers;
@@ -44,12 +44,7 @@ fn run(topic: &str) {
         return;
     }
     let mut cases = cases(topic);
-    if let Some(forgotten) = harness::forgotten() {
-        let sets = |case: &Case| case.settings.iter().any(|(name, _)| *name == forgotten);
-        if cases.iter().any(sets) {
-            cases.retain(sets);
-        }
-    }
+    proof::keep_concerned(&mut cases, Case::sets);
     if let Ok(only) = std::env::var("THEORIS_CASE") {
         cases.retain(|case| case.name.contains(&only));
     }
@@ -58,6 +53,9 @@ fn run(topic: &str) {
     let mut failures = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         failures.extend(peers.compare(number, case));
+        if proof::is_found(&failures) {
+            break;
+        }
     }
     assert!(
         failures.is_empty(),
