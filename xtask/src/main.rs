@@ -21,8 +21,9 @@ usage: cargo xtask COMMAND
   ci                  all that a change must pass
   bench NAME [--json] ours beside the originals: smtp-in, outbound [--messages N], dkim
   edges               which crate may use which
-  proofs [--all] [X…] that the test each obeyed setting names fails without the setting: all, those
-                      whose row has X, or a sample of them
+  proofs [--debug] [--all | --rest | X…]
+                      that the test each obeyed setting names fails without the setting: all, those
+                      not proved by an earlier call, those whose row has X, or a sample of them
   samples             `--check` of every daemon on the samples in etc/
 ";
 

@@ -1,13 +1,15 @@
 //! `cargo xtask proofs`: the test that a row of the register names fails when that one setting is not obeyed.
 //!
 //! Everything is built with the feature `proofs` of `config`, with which `THEORIS_FORGET` takes a setting out of every
-//! file that is read. Each row's test is then run with its setting forgotten, and has to fail; once, with nothing
-//! forgotten, it has to pass. `docs/proofs.md` tells more.
+//! file that is read. Each named test has to pass with nothing forgotten; each row's test is then run with its setting
+//! forgotten, and has to fail. `docs/proofs.md` tells more.
+
+mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use config::register::{Fact, Mark};
@@ -16,9 +18,7 @@ use serde_json::Value;
 
 use crate::peers;
 use crate::run::{Done, cargo, command, failed, must, release_directory};
-
-/// A test that takes longer has noticed nothing, and cannot end.
-const SECONDS: &str = "90";
+use outcome::{Outcome, Record, Trial};
 
 /// One obeyed setting and the test that its row names.
 struct Row {
@@ -41,8 +41,8 @@ struct Built {
     tests: BTreeMap<String, (PathBuf, String)>,
 }
 
-/// Proves the rows that `words` choose: `--all`, those with one of the words in them, or without any word one of each
-/// test that crosses daemons and all of the others.
+/// Proves the rows that `words` choose: `--all`, `--rest` (what the record does not call proved), those with one of the
+/// words in them, or without any word one of each test that crosses daemons and all of the others.
 pub fn run(words: &[&str]) -> Done {
     peers::install()?;
     let (words, profile) = match words {
@@ -60,26 +60,33 @@ fn prove(words: &[&str], built: &Built) -> Done {
     if !unproved.is_empty() {
         return Err(unproved.join("\n"));
     }
-    let rows = chosen(words);
+    let record = Record::open(built.programs.join("proofs.tsv"))?;
+    let rows = chosen(words, &record);
     let began = Instant::now();
     let named: BTreeSet<&str> = rows.iter().map(|row| row.fact.test).collect();
-    let passing: VecDeque<(String, &str)> =
-        named.into_iter().map(|test| (String::new(), test)).collect();
-    let broken = each(passing, built, |_, test, passed| {
-        (!passed).then(|| format!("{test} fails with nothing forgotten"))
+    let whole = named.iter().map(|test| Trial::new(String::new(), test)).collect();
+    let broken = each(whole, built, |trial, outcome| {
+        let fails = !matches!(outcome, Outcome::Passed);
+        fails.then(|| format!("{} with nothing forgotten: {outcome}", trial.test))
     });
-    let count = rows.len();
-    let forgetting = rows.iter().map(|row| (row.name(), row.fact.test)).collect();
-    let mut problems = broken;
-    problems.extend(each(forgetting, built, |row, test, passed| {
-        passed.then(|| format!("{row}: {test} passes without it"))
-    }));
-    let seconds = began.elapsed().as_secs();
-    println!("{} of {count} settings proved in {seconds} s", count - problems.len().min(count));
+    let void: BTreeSet<&str> = broken.iter().map(|(trial, _)| trial.test.as_str()).collect();
+    let sound = rows.iter().filter(|row| !void.contains(row.fact.test));
+    let trials: VecDeque<Trial> = sound.map(|row| Trial::new(row.name(), row.fact.test)).collect();
+    let tried = trials.len();
+    let unmoved = each(trials, built, |trial, outcome| {
+        record.add(trial, outcome);
+        let moved = matches!(outcome, Outcome::Failed(_));
+        (!moved).then(|| format!("{}: {} without it: {outcome}", trial.row, trial.test))
+    });
+    let (count, proved) = (rows.len(), tried - unmoved.len());
+    println!("{proved} of {count} settings proved in {} s", began.elapsed().as_secs());
+    println!("what each test said is in {}", record.path().display());
+    let problems: Vec<String> =
+        broken.into_iter().chain(unmoved).map(|(_, problem)| problem).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
-fn chosen(words: &[&str]) -> Vec<Row> {
+fn chosen(words: &[&str], record: &Record) -> Vec<Row> {
     let mut seen = BTreeSet::new();
     let mut rows = Vec::new();
     for product in PRODUCTS {
@@ -92,6 +99,7 @@ fn chosen(words: &[&str]) -> Vec<Row> {
             let wanted = match words {
                 [] => !crosses || seen.insert(fact.test),
                 ["--all"] => true,
+                ["--rest"] => !record.is_proved(&row.name(), fact.test),
                 words => {
                     words.iter().any(|word| row.name().contains(word) || fact.test.contains(word))
                 }
@@ -104,41 +112,45 @@ fn chosen(words: &[&str]) -> Vec<Row> {
     rows
 }
 
-/// Runs each test with its setting forgotten, two at a time; what `judge` says of the outcome is kept.
+/// Runs each test with its setting forgotten, two at a time, and tells how it goes; what `judge` finds wrong is kept.
 fn each(
-    work: VecDeque<(String, &str)>,
+    work: VecDeque<Trial>,
     built: &Built,
-    judge: impl Fn(&str, &str, bool) -> Option<String> + Sync,
-) -> Vec<String> {
+    judge: impl Fn(&Trial, &Outcome) -> Option<String> + Sync,
+) -> Vec<(Trial, String)> {
+    let (count, done) = (work.len(), Mutex::new(0));
     let (work, found) = (Mutex::new(work), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some((forgotten, test)) = next(&work) {
-                    let passed = built.passes(&forgotten, test);
-                    if let Some(problem) = judge(&forgotten, test, passed) {
-                        println!("{problem}");
-                        found.lock().unwrap_or_else(|poison| poison.into_inner()).push(problem);
+                while let Some(trial) = next(&work) {
+                    let began = Instant::now();
+                    let outcome = built.outcome(&trial);
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    *done += 1;
+                    let seconds = began.elapsed().as_secs_f32();
+                    println!("[{done:>3}/{count}] {seconds:>4.1} s  {}{outcome}", trial.shown());
+                    if let Some(problem) = judge(&trial, &outcome) {
+                        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                        found.push((trial, problem));
                     }
                 }
             });
         }
     });
-    found.into_inner().unwrap_or_else(|poison| poison.into_inner())
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn next<T>(work: &Mutex<VecDeque<T>>) -> Option<T> {
-    work.lock().unwrap_or_else(|poison| poison.into_inner()).pop_front()
+    work.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
 impl Built {
-    fn passes(&self, forgotten: &str, name: &str) -> bool {
-        let Some((program, test)) = self.tests.get(name) else { return false };
-        let mut command = command("timeout");
-        command.args(["-k", "5", SECONDS]).arg(program).args(["--exact", test]);
-        command.env("THEORIS_FORGET", forgotten).env("THEORIS_BIN_DIR", &self.programs);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
+    fn outcome(&self, trial: &Trial) -> Outcome {
+        match self.tests.get(&trial.test) {
+            Some((program, test)) => outcome::of(trial, program, test, &self.programs),
+            None => Outcome::Unclear("there is no such test".into()),
+        }
     }
 }
 
