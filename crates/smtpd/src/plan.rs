@@ -111,8 +111,17 @@ mod tests {
     use super::*;
     use config::files::Memory;
 
+    const SMTPD: &str = "smtp inet n - n - - smtpd\n";
+    /// It asks a filter, a policy server and Dovecot.
+    const ASKING: &str = "smtpd_milters = inet:[::1]:1\nsmtpd_sasl_auth_enable = yes\n\
+        smtpd_sasl_type = dovecot\nsmtpd_recipient_restrictions = check_policy_service inet:[::1]:1\n";
+    const SCREENED: &str = "smtp inet n - n - 1 postscreen\nsmtpd pass - - n - - smtpd\n";
+
     fn planned(main: &str) -> (Plan, String) {
-        let master = "smtp inet n - n - - smtpd\n";
+        planned_with(SMTPD, main)
+    }
+
+    fn planned_with(master: &str, main: &str) -> (Plan, String) {
         let files = Memory::with([("/p/main.cf", main), ("/p/master.cf", master)]);
         let mut problems = Problems::default();
         let host = Host::read(&files, "/p".as_ref(), &mut problems);
@@ -142,14 +151,46 @@ mod tests {
 
     #[test]
     fn settings_reach_the_worker() {
-        let plain = planned("").0.roles[0].settings.clone();
+        let settings =
+            |main: &str| planned(&format!("{ASKING}{main}\n")).0.roles[0].settings.clone();
+        let plain = settings("");
+        assert_eq!(settings(""), plain);
         for line in [
             "address_verify_poll_count = 7",
             "address_verify_poll_delay = 7s",
             "address_verify_service_name = x",
             "allow_untrusted_routing = yes",
+            "milter_connect_timeout = 7s",
+            "smtpd_error_sleep_time = 7s",
+            "smtpd_policy_service_max_idle = 7s",
+            "smtpd_policy_service_max_ttl = 7s",
+            "smtpd_policy_service_retry_delay = 7s",
+            "smtpd_sasl_security_options = noplaintext",
+            "smtpd_soft_error_limit = 7",
         ] {
-            assert_ne!(planned(line).0.roles[0].settings, plain, "{line}");
+            assert_ne!(settings(line), plain, "{line}");
+        }
+    }
+
+    #[test]
+    fn settings_reach_the_screen() {
+        let settings = |main: &str| planned_with(SCREENED, main).0.roles[0].settings.clone();
+        let plain = settings("");
+        assert_eq!(settings(""), plain);
+        for line in [
+            "data_directory = /x",
+            "postscreen_bare_newline_ttl = 7s",
+            "postscreen_cache_retention_time = 7s",
+            "postscreen_dnsbl_max_ttl = 7s",
+            "postscreen_dnsbl_min_ttl = 7s",
+            "postscreen_dnsbl_timeout = 7s",
+            "postscreen_dnsbl_ttl = 7",
+            "postscreen_greet_ttl = 7s",
+            "postscreen_greet_wait = 7s",
+            "postscreen_non_smtp_command_ttl = 7s",
+            "postscreen_pipelining_ttl = 7s",
+        ] {
+            assert_ne!(settings(line), plain, "{line}");
         }
     }
 

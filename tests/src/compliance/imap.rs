@@ -4,6 +4,7 @@
 //! HIGHESTMODSEQ, capabilities. The order of LIST is the order of a directory and does not count.
 
 mod scripts;
+mod tls;
 
 use harness::certificates::Authority;
 use harness::client::{Client, trust};

@@ -231,6 +231,7 @@ pub fn failures() -> Vec<Case> {
             .fate(Fate::Gone),
         case("silent at the end", "quick").on('E', [Act::Hang]).fate(Fate::Gone),
         case("silent at mail, accept", "quick-accept").on('M', [Act::Hang]),
+        case("silent at the end, accept", "quick-accept").on('E', [Act::Hang]),
         case("dies at rcpt", "one")
             .on('R', [Act::Die])
             .replies(&["220", "250", "250", "451 4.7.1 Service unavailable - try again later"])

@@ -27,7 +27,9 @@ pub fn normal(text: &str) -> String {
         let tail = &word[bare.len()..];
         words.push(if is_queue_id(bare) {
             format!("ID{tail}")
-        } else if let Some((address, _)) = word.split_once("]:").filter(|_| word.starts_with('[')) {
+        } else if let Some((address, _)) = word.split_once("]:").filter(|(_, port)| {
+            word.starts_with('[') || port.trim_end_matches(['>', ':']).parse::<u16>().is_ok()
+        }) {
             // An address with its port.
             format!("{address}]:PORT{}", if word.ends_with(':') { ":" } else { "" })
         } else if word.starts_with("127.0.0.1:") {
