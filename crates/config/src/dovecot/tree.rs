@@ -79,16 +79,16 @@ impl Config {
         let (mut root, language) = parser::read(files, path, &mut found);
         let mut written = None;
         match language {
-            Language::Old => {
-                forget(&mut root, "");
-                legacy::translate(&mut root, &mut found);
-                check::names_and_values(&root, &mut found);
-            }
-            Language::Modern => {
+            Language::Modern if !is_forgotten("dovecot", "dovecot_config_version") => {
                 let modern = modern::read(&root, &mut found);
                 root = modern.translated;
                 forget(&mut root, "");
                 written = Some(modern.written);
+            }
+            _ => {
+                forget(&mut root, "");
+                legacy::translate(&mut root, &mut found);
+                check::names_and_values(&root, &mut found);
             }
         }
         problems.extend(found.by_place());
@@ -137,7 +137,7 @@ impl Config {
 }
 
 /// Leaves out what a proof leaves out: `service/unix_listener/mode` is the setting in those blocks.
-pub(super) fn forget(section: &mut Section, path: &str) {
+fn forget(section: &mut Section, path: &str) {
     section.settings.retain(|(name, _)| {
         let numbered = name.trim_end_matches(|c: char| c.is_ascii_digit());
         ![name.as_str(), numbered]

@@ -20,6 +20,7 @@ mod variables;
 use super::names::FACTS;
 use super::tree::Section;
 use crate::Problems;
+use crate::forget::is_forgotten;
 use crate::register::{Fact, find};
 
 /// A file of 2.4, completed and translated.
@@ -34,9 +35,16 @@ pub struct Modern {
 pub fn read(parsed: &Section, problems: &mut Problems) -> Modern {
     check_version(parsed, problems);
     let mut written = resolve::resolve(parsed, problems);
-    super::tree::forget(&mut written, "");
+    forget(&mut written);
     let translated = translate::translate(&written, problems);
     Modern { written, translated }
+}
+
+/// Leaves out what a proof leaves out: here every name is whole, and a row may be a block.
+fn forget(section: &mut Section) {
+    section.settings.retain(|(name, _)| !is_forgotten("dovecot", name));
+    section.sections.retain(|inner| !is_forgotten("dovecot", &inner.kind));
+    section.sections.iter_mut().for_each(forget);
 }
 
 /// The row of a name in the language of 2.4.
