@@ -1,7 +1,7 @@
 //! `theoris check`: reads the host's files and says, plank by plank, whether it can be adopted today, what in the files
 //! we do otherwise, and what is plainly wrong with the host. It changes nothing and needs no running daemon.
 
-mod daemons;
+pub(crate) mod daemons;
 pub(crate) mod files;
 pub(crate) mod machine;
 pub(crate) mod mistakes;
@@ -24,7 +24,7 @@ use report::Report;
 
 pub const COMMAND: Command = Command {
     name: "check",
-    usage: "[PLANK…] [--all] [--json] [--no-dns] [-c DIRECTORY] [--dovecot FILE] [-x FILE] [--theoris FILE] [--daemons DIRECTORY]",
+    usage: "[PLANK…] [--all] [--json] [--no-dns] [-c DIRECTORY] [--dovecot FILE] [-x FILE] [--theoris FILE] [--daemons DIRECTORY] [--state DIRECTORY]",
     about: "tells which planks can be adopted, and what is wrong with the host's files",
     run,
 };
@@ -156,7 +156,8 @@ service auth {
         };
         let report = look(&asked, machine);
         let text = print::text(&report, Paint::PLAIN, false);
-        (report, text.replace(&root.path().display().to_string(), ""))
+        let text = text.replace(&root.path().display().to_string(), "");
+        (report, text.replacen(env!("CARGO_PKG_VERSION"), "VERSION", 1))
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Plank by plank: what there is to take over, and what its daemon says of the host's files.
 
+use std::path::Path;
+
 use config::dovecot::ListenerKind;
 use config::opendkim::names;
 use config::postfix::{Host, Service, ServiceType};
-use config::{Place, Problem, Problems, dovecot, postfix};
+use config::{Files as _, Place, Problem, Problems, dovecot, files::Disk, postfix};
 
 use super::Asked;
 use super::daemons::{self, Verdict};
@@ -206,10 +208,18 @@ fn storage(files: &Files, present: &[Plank], report: &mut Report) {
     }
 }
 
-/// Marked in master.cf by `theoris adopt`.
+/// Marked in master.cf, or remembered by `theoris adopt`.
 pub fn is_ours(files: &Files, plank: Plank) -> bool {
     let host = files.postfix.as_ref();
     host.is_some_and(|host| of_plank(host, plank).any(|service| service.adopted))
+        || is_remembered(&files.paths.state, plank)
+}
+
+/// The record of `theoris adopt` is an object with a member for each plank that is ours.
+fn is_remembered(state: &Path, plank: Plank) -> bool {
+    let text = Disk.read(&state.join("adopted.json")).unwrap_or_default();
+    let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    record.get(plank.name()).is_some()
 }
 
 /// What adopting meets in master.cf and in the instance, beside settings.
@@ -258,5 +268,31 @@ fn of_postfix(host: &Host, present: &[Plank], report: &mut Report) {
     if !stay.is_empty() {
         let text = format!("{} stay with Postfix, so its master keeps running", stay.join(", "));
         tell(Finding::note(master, text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mistakes::testing::files;
+    use super::*;
+
+    #[test]
+    fn what_is_adopted_is_known_by_marks_and_by_the_record() {
+        let root = tempfile::tempdir().unwrap();
+        let master = "#theoris: smtp inet n - n - - smtpd\nsmtp unix - - n - - smtp\n";
+        let mut files = files(
+            root.path(),
+            &[
+                ("postfix/main.cf", ""),
+                ("postfix/master.cf", master),
+                ("state/adopted.json", "{\"imap\":{\"back\":[]}}"),
+            ],
+        );
+        files.paths.state = root.path().join("state");
+        let ours: Vec<Plank> =
+            Plank::ALL.into_iter().filter(|plank| is_ours(&files, *plank)).collect();
+        assert_eq!(ours, [Plank::Imap, Plank::SmtpIn]);
+        files.paths.state = root.path().join("none");
+        assert!(!is_ours(&files, Plank::Imap));
     }
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use super::arguments::{Arguments, Known};
 
 /// The options that name files, for every subcommand that reads the host's configuration.
-pub const OPTIONS: [Known; 5] =
-    [("-c", true), ("--dovecot", true), ("-x", true), ("--theoris", true), ("--daemons", true)];
-
-/// The same in a usage line.
-pub const USAGE: &str =
-    "[-c DIRECTORY] [--dovecot FILE] [-x FILE] [--theoris FILE] [--daemons DIRECTORY]";
+pub const OPTIONS: [Known; 6] = [
+    ("-c", true),
+    ("--dovecot", true),
+    ("-x", true),
+    ("--theoris", true),
+    ("--daemons", true),
+    ("--state", true),
+];
 
 /// Where packages put the daemons.
 const INSTALLED: &str = "/usr/libexec/theoris";
@@ -35,6 +37,8 @@ pub struct Paths {
     pub theoris: Named,
     /// The directory of our daemons.
     pub daemons: PathBuf,
+    /// Where adopting remembers what is ours.
+    pub state: PathBuf,
 }
 
 impl Paths {
@@ -55,6 +59,7 @@ impl Paths {
             opendkim: named("-x", "/etc/opendkim.conf"),
             theoris: named("--theoris", "/etc/theoris/theoris.toml"),
             daemons: arguments.value("--daemons").map_or_else(installed, PathBuf::from),
+            state: arguments.value("--state").unwrap_or("/var/lib/theoris").into(),
         }
     }
 }

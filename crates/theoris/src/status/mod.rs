@@ -4,6 +4,7 @@
 mod control;
 mod originals;
 mod space;
+mod units;
 
 use std::path::Path;
 
@@ -28,7 +29,7 @@ use space::{Queued, Space};
 
 pub const COMMAND: Command = Command {
     name: "status",
-    usage: "[--json] [--queue-warning N] [--queue-critical N] [-c DIRECTORY] [--dovecot FILE] [-x FILE] [--theoris FILE]",
+    usage: "[--json] [--queue-warning N] [--queue-critical N] [-c DIRECTORY] [--dovecot FILE] [-x FILE] [--theoris FILE] [--state DIRECTORY]",
     about: "tells which planks are ours and run, queue sizes, certificates, disk space",
     run,
 };
@@ -119,6 +120,9 @@ fn run_directory(paths: &Paths) -> std::path::PathBuf {
 fn look(files: &Files, machine: &Machine, sockets: &Path, limits: Limits) -> Status {
     let mut findings = Vec::new();
     let planks = Plank::ALL.map(|plank| one(files, plank, sockets, &mut findings)).to_vec();
+    if machine.systemd {
+        units::judge(&units::failed(), &mut findings);
+    }
     let queues = space::queues(files);
     judge_queues(&queues, limits, &mut findings);
     let (certificates, mut told) = certificates::shown(files, machine);

@@ -50,7 +50,7 @@ fn logins(host: &Host, config: &dovecot::Config, found: &mut Vec<Finding>) {
                 "smtpd_sasl_type is {kind}, but this host has Dovecot, whose users it then does not know"
             );
             found.push(
-                Finding::critical(view.place(postfix::SMTPD_SASL_AUTH_ENABLE), text)
+                Finding::warning(view.place(postfix::SMTPD_SASL_AUTH_ENABLE), text)
                     .mend("write smtpd_sasl_type = dovecot and smtpd_sasl_path = private/auth")
                     .of(Plank::SmtpIn),
             );
@@ -220,7 +220,7 @@ mod tests {
         };
         assert_eq!(told(MAIN, &auth("/q/private/auth"), None), "");
         insta::assert_snapshot!(told(MAIN, &auth("auth"), None), @"Critical /postfix/main.cf:4: smtp asks /q/private/auth who may log in, and Dovecot's service auth has no such socket: nobody can log in to send; in service auth of dovecot.conf write unix_listener /q/private/auth { mode = 0660 user = postfix group = postfix }");
-        insta::assert_snapshot!(told("smtpd_sasl_auth_enable = yes\n", "", None), @"Critical /postfix/main.cf:1: smtpd_sasl_type is cyrus, but this host has Dovecot, whose users it then does not know; write smtpd_sasl_type = dovecot and smtpd_sasl_path = private/auth");
+        insta::assert_snapshot!(told("smtpd_sasl_auth_enable = yes\n", "", None), @"Warning /postfix/main.cf:1: smtpd_sasl_type is cyrus, but this host has Dovecot, whose users it then does not know; write smtpd_sasl_type = dovecot and smtpd_sasl_path = private/auth");
     }
 
     #[test]
