@@ -22,7 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("mailstore", &["mail-types", "message"]),
     ("neighbours", &["mail-types", "config", "protocol", "tables", "daemon"]),
     ("pam", &[]),
-    ("daemon", &["config"]),
+    ("daemon", &["message", "config"]),
     ("crypto", &[]),
     ("dns", &["mail-types", "config"]),
     ("sender-authentication", &["mail-types", "message", "crypto", "dns"]),

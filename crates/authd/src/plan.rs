@@ -40,6 +40,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     };
     let listeners = listeners(&service, &mut settings, &mut problems);
     let account = account(&config, &service, &mut settings, &mut problems);
+    let log = daemon::Log::of_dovecot(&config, &mut problems);
     if problems.has_errors() {
         return Err(problems);
     }
@@ -74,7 +75,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
             clients: vec![PROTOCOL.into()],
             server: POOL.into(),
         }],
-        log: daemon::Log { ident: "dovecot".into(), ..daemon::Log::default() },
+        log,
         control: Some(CONTROL.into()).filter(|path: &PathBuf| {
             privileges::is_root() && path.parent().is_some_and(Path::exists)
         }),

@@ -58,6 +58,8 @@ pub(crate) enum ToWorker {
     },
     /// For the control worker: memory with the supervisor's state as JSON.
     State,
+    /// The descriptors are the log files, opened anew.
+    Log(Log),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +91,8 @@ pub(crate) enum Descriptor {
     File(String),
     /// Where the control worker asks for the metrics.
     Metrics,
+    /// A log file, by its number.
+    Log(usize),
 }
 
 /// All a worker needs to know before it does anything.

@@ -1,23 +1,25 @@
-//! Where log lines go: journald's native datagrams, or stderr. One thread writes, behind a queue
+//! Where log lines go: journald's native datagrams, or stderr, or files. One thread writes, behind a queue
 //! that is bounded in lines and bytes; what does not fit is counted, and told when there is room.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::descriptors;
+use crate::plan::LogFile;
 
 const MOST_LINES: usize = 4096;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// Names another journal socket; for tests and stand-ins.
 pub(crate) const SOCKET_VARIABLE: &str = "THEORIS_JOURNAL";
-/// `stderr` keeps the lines out of the journal.
+/// `stderr` keeps the lines out of the journal, and out of files too.
 const LOG_VARIABLE: &str = "THEORIS_LOG";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(crate) enum Target {
 impl Target {
     /// The journal when systemd has connected our stderr to it, or when a socket is named.
     pub(crate) fn of_environment() -> Self {
-        if std::env::var_os(LOG_VARIABLE).is_some_and(|target| target == "stderr") {
+        if everything_to_stderr() {
             return Self::Stderr;
         }
         if let Some(path) = std::env::var_os(SOCKET_VARIABLE) {
@@ -40,6 +42,11 @@ impl Target {
             false => Self::Stderr,
         }
     }
+}
+
+/// Whoever starts a daemon by hand may want to see its lines, whatever the configuration says.
+pub(crate) fn everything_to_stderr() -> bool {
+    std::env::var_os(LOG_VARIABLE).is_some_and(|target| target == "stderr")
 }
 
 /// JOURNAL_STREAM names device and inode of what systemd connected; children with another stderr
@@ -95,16 +102,26 @@ fn put(bytes: &mut Vec<u8>, name: &str, value: &str) {
 #[derive(Clone)]
 pub(crate) struct Sink(Arc<Shared>);
 
+/// Files that take lines, opened.
+type Files = Vec<(LogFile, Arc<File>)>;
+
 struct Shared {
     target: Target,
+    files: RwLock<Files>,
     queue: Mutex<Queue>,
     changed: Condvar,
     dropped: AtomicU64,
 }
 
+struct Line {
+    /// `None` is the target.
+    file: Option<Arc<File>>,
+    bytes: Vec<u8>,
+}
+
 #[derive(Default)]
 struct Queue {
-    lines: VecDeque<Vec<u8>>,
+    lines: VecDeque<Line>,
     bytes: usize,
     /// The writer has taken a line and not finished it.
     writing: bool,
@@ -114,7 +131,8 @@ impl Sink {
     /// Starts the writer thread.
     pub(crate) fn start(target: Target) -> Self {
         let (queue, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { target, queue, changed, dropped: AtomicU64::new(0) });
+        let (files, dropped) = (RwLock::default(), AtomicU64::new(0));
+        let shared = Arc::new(Shared { target, files, queue, changed, dropped });
         let writer = Arc::clone(&shared);
         let started =
             std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.run());
@@ -126,19 +144,21 @@ impl Sink {
 
     /// Queues a line, or drops it; never waits.
     pub(crate) fn write(&self, entry: Entry) {
-        let line = match self.0.target {
-            Target::Journal(_) => entry.datagram(),
-            Target::Stderr => entry.text(),
-        };
+        let line = self.0.line(&entry);
         let mut queue = self.0.lock();
-        if queue.lines.len() >= MOST_LINES || queue.bytes + line.len() > MOST_BYTES {
+        if queue.lines.len() >= MOST_LINES || queue.bytes + line.bytes.len() > MOST_BYTES {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        queue.bytes += line.len();
+        queue.bytes += line.bytes.len();
         queue.lines.push_back(line);
         drop(queue);
         self.0.changed.notify_all();
+    }
+
+    /// Lines that are written from now on go to these files, where one takes them.
+    pub(crate) fn redirect(&self, files: Files) {
+        *self.0.files.write().unwrap_or_else(PoisonError::into_inner) = files;
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -172,7 +192,7 @@ impl Shared {
                 }
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
             };
-            queue.bytes -= line.len();
+            queue.bytes -= line.bytes.len();
             queue.writing = true;
             drop(queue);
             self.put(&mut journal, &line);
@@ -186,24 +206,34 @@ impl Shared {
         }
     }
 
-    fn confession(&self, count: u64) -> Vec<u8> {
-        let entry = Entry {
+    /// The line as its destination has it.
+    fn line(&self, entry: &Entry) -> Line {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((file, opened)) = files.iter().find(|(file, _)| file.takes(entry)) {
+            return Line { file: Some(Arc::clone(opened)), bytes: file.style.line(entry) };
+        }
+        let bytes = match self.target {
+            Target::Journal(_) => entry.datagram(),
+            Target::Stderr => entry.text(),
+        };
+        Line { file: None, bytes }
+    }
+
+    fn confession(&self, count: u64) -> Line {
+        self.line(&Entry {
             priority: 4,
             facility: 2,
             ident: "theoris".to_owned(),
             message: format!("warning: {count} log lines were dropped: the log does not keep up"),
             fields: Vec::new(),
-        };
-        match self.target {
-            Target::Journal(_) => entry.datagram(),
-            Target::Stderr => entry.text(),
-        }
+        })
     }
 
-    fn put(&self, journal: &mut Journal, line: &[u8]) {
-        let written = match &self.target {
-            Target::Journal(path) => journal.send(path, line),
-            Target::Stderr => io::stderr().write_all(line),
+    fn put(&self, journal: &mut Journal, line: &Line) {
+        let written = match (&line.file, &self.target) {
+            (Some(file), _) => file.as_ref().write_all(&line.bytes),
+            (None, Target::Journal(path)) => journal.send(path, &line.bytes),
+            (None, Target::Stderr) => io::stderr().write_all(&line.bytes),
         };
         if written.is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);

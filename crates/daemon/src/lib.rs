@@ -37,7 +37,9 @@ pub use exit::WorkerError;
 pub use handover::Identity;
 pub use link::{LinkClient, LinkServer, Request};
 pub use listen::Listener;
-pub use plan::{At, Grace, Link, Listen, Log, Owner, Plan, Processes, Role, UserRange};
+pub use plan::{
+    At, Grace, Link, Listen, Log, LogFile, LogStyle, Owner, Plan, Processes, Role, UserRange,
+};
 pub use privileges::Account;
 pub use sandbox::Needs;
 pub use stream::{Connection, Peer, Stream};

@@ -5,11 +5,17 @@
 //! ```
 //!
 //! `ident` becomes SYSLOG_IDENTIFIER, every other field THEORIS_NAME. With a journal the fields go
-//! there; without one the line goes to stderr as `ident[pid]: text`. Writing is done by one thread
-//! behind a bounded queue (`journal.rs`), so no caller ever waits for a log.
+//! there; without one the line goes to stderr as `ident[pid]: text`; a file that the host's configuration
+//! names instead (`read.rs`) gets the lines that the original would write there (`file.rs`). Writing is done
+//! by one thread behind a bounded queue (`journal.rs`), so no caller ever waits for a log.
+
+pub(crate) mod file;
+mod read;
 
 use std::fmt::{self, Write};
-use std::sync::OnceLock;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
@@ -18,6 +24,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::journal::{Entry, Sink, Target};
 use crate::plan::Log;
+
+pub use read::facility;
 
 /// A message longer than this is cut; no text of the originals comes near.
 const LONGEST_MESSAGE: usize = 16 * 1024;
@@ -44,6 +52,14 @@ pub(crate) fn init(log: &Log, name: &str, target: Target) {
             previous(panic);
         }
     }));
+}
+
+/// From now on lines go to these files, which are those of `log` in their order, opened.
+pub(crate) fn redirect(log: &Log, opened: Vec<OwnedFd>) {
+    if let Some(sink) = SINK.get() {
+        let opened = opened.into_iter().map(|file| Arc::new(File::from(file)));
+        sink.redirect(log.files.iter().cloned().zip(opened).collect());
+    }
 }
 
 /// Waits until what was logged is written, but not longer than `limit`.

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::Problems;
 use config::postfix::TableFile;
+use config::{Place, Problems};
 use serde::{Deserialize, Serialize};
 
 use crate::privileges::{self, Account};
@@ -224,10 +224,37 @@ pub struct Log {
     pub debug: bool,
     /// SYSLOG_FACILITY; 2 is mail.
     pub facility: u8,
+    /// Files in the journal's place: a line goes to the first that takes it, and to the journal if none does.
+    pub files: Vec<LogFile>,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { ident: String::new(), debug: false, facility: 2 }
+        Self { ident: String::new(), debug: false, facility: 2, files: Vec::new() }
     }
+}
+
+/// A file that log lines are appended to. The supervisor opens it, and again at each reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFile {
+    /// `/dev/stdout` and `/dev/stderr` are the daemon's own, whatever they are connected to.
+    pub path: PathBuf,
+    pub style: LogStyle,
+    /// Only lines of this identifier; empty is any.
+    pub ident: String,
+    /// Only lines of these priorities, as syslog numbers them.
+    pub priorities: (u8, u8),
+    /// Permissions of a file that has to be made.
+    pub mode: u32,
+    /// The setting that names it.
+    pub place: Option<Place>,
+}
+
+/// What a line of a log file looks like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogStyle {
+    /// `Nov 22 06:14:12 HOST postfix/smtpd[31816]: connect from …`
+    Postfix { host: String },
+    /// `Nov 22 06:14:12 imap-login: Info: Login: …`, the time in this form of strftime(3).
+    Dovecot { time: String },
 }

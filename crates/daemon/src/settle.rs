@@ -81,10 +81,20 @@ fn begin<D: Daemon>(
     channel: &OwnedFd,
 ) -> Result<Worker, Failure> {
     confine(&start)?;
+    let (logs, passed) = log_files(passed);
     let target = start.journal.clone().map_or(Target::Stderr, Target::Journal);
     log::init(&start.log, D::NAME, target);
+    log::redirect(&start.log, logs);
     let control = channel.try_clone().map_err(|error| (error.to_string(), exit::SYSTEM))?;
     Worker::new(start, passed, control).map_err(|error| (exit::chain(&error), exit::CONFIGURATION))
+}
+
+/// The log's files, in their order, and what else was passed.
+fn log_files(passed: Vec<(Descriptor, OwnedFd)>) -> (Vec<OwnedFd>, Vec<(Descriptor, OwnedFd)>) {
+    let is_log = |(what, _): &(Descriptor, OwnedFd)| matches!(what, Descriptor::Log(_));
+    let (mut logs, others): (Vec<_>, Vec<_>) = passed.into_iter().partition(is_log);
+    logs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    (logs.into_iter().map(|(_, file)| file).collect(), others)
 }
 
 /// Gives up what the worker must not have. After this there is no way back.

@@ -113,6 +113,7 @@ impl Worker {
                     drop(files.insert(name, Arc::new(File::from(descriptor))))
                 }
                 Descriptor::Metrics => metrics = Some(descriptor),
+                Descriptor::Log(_) => {} // taken before the log began
             }
         }
         let mut tls = BTreeMap::new();

@@ -206,20 +206,9 @@ fn inet(
 
 /// `SyslogFacility`, as a number.
 fn facility(config: &Config, problems: &mut Problems) -> u8 {
-    const NAMES: &[&str] = &[
-        "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron",
-        "authpriv", "ftp", "", "", "", "", "local0", "local1", "local2", "local3", "local4",
-        "local5", "local6", "local7",
-    ];
-    let name = config.text(names::SYSLOGFACILITY).unwrap_or("mail").to_ascii_lowercase();
-    let found = NAMES.iter().position(|known| *known == name && !name.is_empty());
-    found.and_then(|number| u8::try_from(number).ok()).unwrap_or_else(|| {
-        problems.error(
-            config.place(names::SYSLOGFACILITY),
-            format!("SyslogFacility: \"{name}\" is no facility"),
-        );
-        2
-    })
+    let name = config.text(names::SYSLOGFACILITY).unwrap_or("mail");
+    let place = config.place(names::SYSLOGFACILITY);
+    daemon::log::facility("SyslogFacility", name, place, problems)
 }
 
 /// Reads an `On-…` word of the file.

@@ -42,6 +42,7 @@ fn plan_of(files: &dyn Files, path: PathBuf) -> Result<Plan, Problems> {
     let parts = parts(&config, "imap", own, &mut problems);
     let settings = settings(&view, &mut problems);
     config.report_unsupported(&["login", "imap-login", "mail", "imap", "ssl"], &mut problems);
+    let log = Log::of_dovecot(&config, &mut problems);
     let problems = problems.into_result()?;
     let mut mailbox = Role::new(MAILBOX).with_settings(&settings);
     mailbox.needs().mailboxes = true;
@@ -55,7 +56,7 @@ fn plan_of(files: &dyn Files, path: PathBuf) -> Result<Plan, Problems> {
         listeners: parts.listeners,
         roles: vec![parts.login, parts.broker, mailbox],
         links: vec![parts.link],
-        log: Log { ident: "dovecot".to_owned(), ..Log::default() },
+        log,
         control: Some(PathBuf::from(CONTROL)).filter(|path| {
             daemon::privileges::is_root() && path.parent().is_some_and(Path::exists)
         }),

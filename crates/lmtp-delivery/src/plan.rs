@@ -10,7 +10,7 @@ use config::files::Disk;
 use config::postfix::{self, Host, Service, ServiceType};
 use config::{Place, Problems};
 use daemon::privileges::{group, is_root};
-use daemon::{Account, Args, At, Listen, Owner, Plan, Processes, Role, tls};
+use daemon::{Account, Args, At, Listen, Log, Owner, Plan, Processes, Role, tls};
 
 use crate::agent::settings::{Agent, AgentSettings, ServiceSettings};
 use crate::lmtp::settings::LmtpSettings;
@@ -73,6 +73,7 @@ fn delivery(name: &str, from: &str) -> Role {
 fn agents(directory: &Path, plan: &mut Plan, problems: &mut Problems) {
     let host = Host::read(&Disk, directory, problems);
     plan.watch.extend([directory.join("main.cf"), directory.join("master.cf")]);
+    plan.log = Log::of_postfix(&host, String::new(), problems);
     let owner = host.main().get(postfix::MAIL_OWNER, problems);
     let account = account(&owner, host.main().place(postfix::MAIL_OWNER), "mail_owner", problems);
     let mut settings = AgentSettings { services: Vec::new() };
@@ -160,6 +161,11 @@ fn account(
 /// Dovecot's side.
 fn server(path: &Path, plan: &mut Plan, problems: &mut Problems) {
     let config = Config::read(&Disk, path, problems);
+    let log = Log::of_dovecot(&config, problems);
+    plan.log = match plan.watch.is_empty() {
+        true => log,
+        false => std::mem::take(&mut plan.log).beside(log),
+    };
     plan.watch.push(path.to_owned());
     let Some(service) = config.service("lmtp", problems).filter(|service| service.enabled) else {
         return;

@@ -152,6 +152,14 @@ pub fn format_stamp(seconds: i64) -> String {
     moment.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// A moment in a form of strftime(3), in the machine's time zone; `None` for a form that is none.
+#[must_use]
+pub fn format_as(form: &str, seconds: i64) -> Option<String> {
+    let zone = TimeZone::system();
+    let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone);
+    jiff::fmt::strtime::format(form, &moment).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

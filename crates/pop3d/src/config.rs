@@ -27,6 +27,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     let connection = Connection { protocol: Some("pop3"), ..Connection::default() };
     let settings = settings(&config.filter(&connection), &mut problems);
     config.report_unsupported(&["login", "pop3-login", "mail", "pop3", "ssl"], &mut problems);
+    let log = Log::of_dovecot(&config, &mut problems);
     let problems = problems.into_result()?;
     let mut mailbox = Role::new(MAILBOX).with_settings(&settings);
     mailbox.needs().mailboxes = true;
@@ -37,7 +38,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
         listeners: parts.listeners,
         roles: vec![parts.login, parts.broker, mailbox],
         links: vec![parts.link],
-        log: Log { ident: "dovecot".to_owned(), ..Log::default() },
+        log,
         watch: vec![path],
         users: parts.users,
         problems,

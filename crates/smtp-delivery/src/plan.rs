@@ -4,7 +4,7 @@ use config::files::Disk;
 use config::postfix::{self, Host, Service, ServiceType, TableFile};
 use config::theoris::Theoris;
 use config::{Files, Place, Problems};
-use daemon::{Account, Args, At, Listen, Owner, Plan, Role};
+use daemon::{Account, Args, At, Listen, Log, Owner, Plan, Role};
 
 use crate::read::Reader;
 use crate::settings::{Resolver, ServiceSettings, Settings};
@@ -47,7 +47,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     }
     host.report_unsupported(&COMMANDS, &mut problems);
     let syslog_name = host.main().get(postfix::SYSLOG_NAME, &mut problems);
-    plan.log.ident = format!("{syslog_name}/smtp");
+    plan.log = Log::of_postfix(&host, format!("{syslog_name}/smtp"), &mut problems);
     plan.watch = vec![
         directory.join("main.cf"),
         directory.join("master.cf"),

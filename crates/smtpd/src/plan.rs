@@ -13,7 +13,7 @@ mod tls;
 use config::postfix::{self, Host, Service, ServiceType};
 use config::theoris::Theoris;
 use config::{Files as _, Place, Problems, files::Disk};
-use daemon::{Account, Args, Listen, Plan, Role};
+use daemon::{Account, Args, Listen, Log, Plan, Role};
 
 use crate::settings::{Resolving, Settings};
 
@@ -101,7 +101,8 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
     role.needs().users = true; // unix:passwd.byname stands in the default of local_recipient_maps
     role.needs().read.push("/etc/hosts".into());
     role.opens_tables(host.table_files());
-    plan.log.ident = format!("{}/smtpd", main.get(postfix::SYSLOG_NAME, problems));
+    let ident = format!("{}/smtpd", main.get(postfix::SYSLOG_NAME, problems));
+    plan.log = Log::of_postfix(host, ident, problems);
     plan.roles.push(role.with_settings(&settings));
     plan
 }

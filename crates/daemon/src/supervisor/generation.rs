@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::watch::Prints;
 use crate::plan::{At, Listen, Plan, Role};
 use crate::tls::Bundle;
-use crate::{Account, control, listen, notify, privileges, tls, users};
+use crate::{Account, control, listen, log, notify, privileges, tls, users};
 
 /// Sockets in the service manager's keeping carry this before their name.
 const KEPT: &str = "kept-";
@@ -21,6 +21,8 @@ pub(super) struct Generation {
     pub number: u64,
     pub plan: Plan,
     pub sockets: Vec<Socket>,
+    /// The files of the plan's log.
+    pub logs: Vec<OwnedFd>,
     /// Role, and what it gets.
     bundles: Vec<(String, Bundle)>,
     pub prints: Prints,
@@ -44,6 +46,7 @@ impl Generation {
             number: 0,
             plan: Plan::default(),
             sockets: Vec::new(),
+            logs: Vec::new(),
             bundles: Vec::new(),
             prints: Prints::default(),
             next_look: Instant::now() + Duration::from_secs(5),
@@ -59,6 +62,7 @@ impl Generation {
         check_names(&plan, &mut problems);
         let prints = Prints::of(&plan);
         let bundles = read_bundles(&plan, &mut problems);
+        let logs = log::file::open_all(&mut plan.log, &mut problems);
         for (_, path) in plan.roles.iter().flat_map(|role| &role.files) {
             if let Err(error) = File::open(path) {
                 problems.error(Place::file(path), error.to_string());
@@ -72,7 +76,8 @@ impl Generation {
             return Err(problems);
         }
         let next_look = Instant::now() + plan.watch_every.unwrap_or(Duration::from_secs(5));
-        Ok(Self { number, plan, sockets, bundles, prints, next_look, inherited: Vec::new() })
+        let inherited = Vec::new();
+        Ok(Self { number, plan, sockets, logs, bundles, prints, next_look, inherited })
     }
 
     /// Takes the place of `old`.

@@ -192,6 +192,9 @@ impl<D: Daemon> Supervisor<D> {
                 passed.push((Descriptor::LinkServer(link.name.clone()), answers.try_clone()?));
             }
         }
+        for (number, file) in generation.logs.iter().enumerate() {
+            passed.push((Descriptor::Log(number), file.try_clone()?));
+        }
         for (name, path) in &role.files {
             let file = std::fs::File::open(path)?;
             passed.push((Descriptor::File(name.clone()), file.into()));

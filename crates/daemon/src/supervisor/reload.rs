@@ -2,6 +2,7 @@
 //! workers are ready does the old one finish. Whatever goes wrong before leaves the old one as it was.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,7 +10,8 @@ use tokio::time::Instant;
 use super::generation::Generation;
 use super::process::{Phase, Process};
 use super::{MERCY, Supervisor, report};
-use crate::{Daemon, Plan, Problems, Processes, control, descriptors, exit, notify, own};
+use crate::handover::ToWorker;
+use crate::{Daemon, Plan, Problems, Processes, control, descriptors, exit, log, notify, own};
 
 /// A generation whose workers are starting.
 pub(super) struct Candidate {
@@ -118,6 +120,7 @@ impl<D: Daemon> Supervisor<D> {
         generation.succeed(&mut self.generation);
         let grace = generation.plan.grace.clone();
         self.generation = generation;
+        self.pass_logs();
         let current = self.generation.number;
         self.restarts.clear();
         self.deaths.clear();
@@ -134,6 +137,20 @@ impl<D: Daemon> Supervisor<D> {
         self.push_state();
         self.announcement = Some((status, Instant::now() + MERCY));
         self.announce_when_taken_over();
+    }
+
+    /// Everybody, the old ones too, goes on in the files that have just been opened: the others may have been rotated away.
+    fn pass_logs(&self) {
+        let opened = || self.generation.logs.iter().map(OwnedFd::try_clone).collect();
+        let log = &self.generation.plan.log;
+        if let Ok(files) = opened() {
+            log::redirect(log, files);
+        }
+        for process in self.processes.values() {
+            if let Ok(files) = opened() {
+                let _ = process.send(&ToWorker::Log(log.clone()), &[], files);
+            }
+        }
     }
 
     /// Ready means that whoever connects from now on meets the new generation.
@@ -210,7 +227,7 @@ impl<D: Daemon> Supervisor<D> {
         let Ok(state) = serde_json::to_vec(&self.state()) else { return };
         for process in controls {
             if let Ok(memory) = descriptors::memory("state", &state) {
-                let _ = process.send(&crate::handover::ToWorker::State, &[], vec![memory]);
+                let _ = process.send(&ToWorker::State, &[], vec![memory]);
             }
         }
     }

@@ -209,6 +209,7 @@ impl Worker {
                 let handed_over = HandedOver { identity, payload, descriptors };
                 let _ = self.0.handed_over.0.send(handed_over).await;
             }
+            ToWorker::Log(log) => crate::log::redirect(&log, descriptors.collect()),
             ToWorker::Metrics { role } => drop(self.0.observed.send((role, one()?))),
             ToWorker::State => {
                 let state = descriptors::read_memory(one()?, LARGEST_BUNDLE)?;
