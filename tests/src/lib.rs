@@ -7,4 +7,5 @@ mod clients;
 mod compliance;
 mod config;
 mod crash;
+mod samples;
 mod seams;

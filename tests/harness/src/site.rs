@@ -10,7 +10,7 @@ use crate::certificates::Authority;
 use crate::{Daemon, Log, dkim, ports};
 
 /// The samples in `etc/`.
-pub const SAMPLES: &[&str] = &["vps", "guide", "lab"];
+pub const SAMPLES: &[&str] = &["vps", "guide", "lab", "sender", "container"];
 
 /// The daemons, in the order in which they are started.
 pub const DAEMONS: &[&str] =
@@ -40,6 +40,7 @@ const PORTS: &[(&str, u16)] = &[
     ("pop3", 110),
     ("pop3s", 995),
     ("milter", 8891),
+    ("lmtp", 2003),
 ];
 
 /// The host that a sample is laid out for.
@@ -145,6 +146,8 @@ impl Site {
         site.certificates(host);
         if let Ok(table) = fs::read_to_string(root.join("etc/opendkim/KeyTable")) {
             site.dkim = dkim::generate(&table, owners.opendkim);
+        } else if let Ok(text) = fs::read_to_string(root.join("etc/opendkim.conf")) {
+            site.dkim = dkim::generate(&one_key(&text), owners.opendkim);
         }
         site
     }
@@ -155,6 +158,11 @@ impl Site {
 
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// Where names are resolved, if not as the machine does.
+    pub fn nameserver(&self) -> Option<SocketAddr> {
+        self.nameserver
     }
 
     /// The name that its certificate is for: `mail.example.com`.
@@ -235,10 +243,34 @@ impl Site {
         Daemon::start_with(daemon, &self.root.join("run"), &arguments, self.log.clone(), |_| {})
     }
 
-    /// The daemons that have a configuration here: not every host signs its mail.
+    /// As [`Site::start`], with the log where the configuration wants it, which must be stdout, stderr or a file.
+    #[track_caller]
+    pub fn start_as_configured(&self, daemon: &str) -> Daemon {
+        let arguments = self.arguments(daemon);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Daemon::start_with(
+            daemon,
+            &self.root.join("run"),
+            &arguments,
+            self.log.clone(),
+            |command| {
+                command.env_remove("THEORIS_LOG");
+            },
+        )
+    }
+
+    /// The daemons that have a configuration here: not every host signs its mail, or has readers.
     pub fn daemons(&self) -> impl Iterator<Item = &'static str> {
         let filter = self.root.join("etc/opendkim.conf").exists().then_some("dkim-milter");
-        filter.into_iter().chain(DAEMONS.iter().copied())
+        let dovecot = fs::read_to_string(self.dovecot()).unwrap_or_default();
+        let protocols = dovecot.lines().find_map(|line| line.strip_prefix("protocols ="));
+        let protocols = protocols.unwrap_or_default().to_owned();
+        let serves = move |daemon: &&'static str| match *daemon {
+            "imapd" => protocols.contains("imap"),
+            "pop3d" => protocols.contains("pop3"),
+            _ => true,
+        };
+        filter.into_iter().chain(DAEMONS.iter().copied().filter(serves))
     }
 
     /// Starts all of our daemons.
@@ -283,6 +315,8 @@ impl Site {
         text = set(&text, "inet_protocols", "ipv4");
         let milter = format!("inet:{}:{}", self.address, self.ports["milter"]);
         text = text.replace("inet:localhost:8891", &milter);
+        let lmtp = format!("inet:{}:{}", self.address, self.ports["lmtp"]);
+        text = text.replace("inet:dovecot:2003", &lmtp);
         let mut more = vec![
             ("queue_directory", format!("{shown}/var/spool/postfix")),
             ("data_directory", format!("{shown}/var/lib/postfix")),
@@ -328,6 +362,7 @@ impl Site {
 
     fn dovecot_conf(&self, text: &str, owners: Owners) -> String {
         let mut text = text.replace("listen = *, ::", &format!("listen = {}", self.address));
+        text = text.replace("listen = *\n", &format!("listen = {}\n", self.address));
         for (name, standard) in PORTS {
             text = text.replace(
                 &format!("    port = {standard}\n"),
@@ -350,10 +385,11 @@ impl Site {
             text = text.replace("mail_privileged_group = mail\n", "");
             text = text.replace("first_valid_uid = 1000", &format!("first_valid_uid = {uid}"));
         }
-        if !text.contains("listen = ") {
+        let has_readers = text.contains("protocols = imap");
+        if has_readers && !text.contains("listen = ") {
             text.push_str(&format!("listen = {}\n", self.address));
         }
-        if !text.contains("service imap-login") {
+        if has_readers && !text.contains("service imap-login") {
             let ports = &self.ports;
             text.push_str(&format!(
                 "service imap-login {{\n  inet_listener imap {{\n    port = {}\n  }}\n  inet_listener imaps {{\n    port = {}\n    ssl = yes\n  }}\n}}\n\
@@ -429,6 +465,15 @@ impl Site {
             fs::copy(&identity.key, directory.join(format!("private/{name}.pem"))).unwrap();
         }
     }
+}
+
+/// `Domain`, `Selector` and `KeyFile` of opendkim.conf as the line of a KeyTable.
+fn one_key(text: &str) -> String {
+    let value = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
+        lines.find(|(known, _)| *known == name).map_or("", |(_, value)| value.trim())
+    };
+    format!("key {}:{}:{}", value("Domain"), value("Selector"), value("KeyFile"))
 }
 
 /// Replaces the value of a main.cf parameter, or adds it.

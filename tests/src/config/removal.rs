@@ -152,8 +152,18 @@ const IDLE: &[(&str, &str)] = &[
         "main.cf: smtpd_tls_mandatory_protocols",
         "what it excludes is older than all that rustls has",
     ),
+    ("main.cf: smtpd_tls_exclude_ciphers", "rustls has none of them"),
+    (
+        "main.cf: initial_destination_concurrency",
+        "default_destination_rate_delay allows one at a time",
+    ),
+    (
+        "main.cf: default_destination_concurrency_limit",
+        "default_destination_rate_delay allows one at a time",
+    ),
     ("main.cf: smtpd_tls_mandatory_ciphers", "every cipher there is has grade high"),
     ("main.cf: smtp_tls_mandatory_ciphers", "every cipher there is has grade high"),
+    ("master.cf: postlog", "Postfix's programs write the log file through it, ours by themselves"),
     ("opendkim.conf: UserID", "the packages' user opendkim is who it runs as without it, too"),
     ("dovecot.conf: ssl_protocols", "what it excludes is older than all that rustls has"),
     (
@@ -277,9 +287,12 @@ fn a_line_taken_out_of_a_sample_is_missed() {
             (site.root().join("etc/opendkim.conf"), opendkim_conf, &["dkim-milter"]),
         ];
         for (path, items, daemons) in files {
+            let here: BTreeSet<&str> = site.daemons().collect();
+            let daemons: Vec<&str> =
+                daemons.iter().copied().filter(|daemon| here.contains(daemon)).collect();
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
             let items = items(&text);
-            for (line, reason) in unmissed(&site, &path, items, daemons) {
+            for (line, reason) in unmissed(&site, &path, items, &daemons) {
                 let file = path.file_name().unwrap().to_string_lossy().into_owned();
                 let line = sample_words(&site, &line);
                 let shown = format!("{file}: {line}");
