@@ -11,6 +11,8 @@ mod filter;
 mod link;
 mod macros;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use chain::Chain;
 pub use content::{Change, Message, Piece};

@@ -14,6 +14,9 @@ use routing::expand::Role;
 
 use super::message::Message;
 
+/// So much of a field that a filter writes is kept, as with Postfix, even where `header_size_limit` allows more.
+const LONGEST_FIELD: usize = 60_000;
+
 /// The file is in the page cache, since it has just been written: reads and edits do not wait for the disk.
 pub(super) struct Edited<'m> {
     message: &'m mut Message,
@@ -72,7 +75,7 @@ impl<'m> Edited<'m> {
     }
 
     fn field(&mut self, field: &[u8]) -> Vec<u8> {
-        let limit = self.message.service.settings.limits.header_size;
+        let limit = self.message.service.settings.limits.header_size.min(LONGEST_FIELD);
         self.message.content.utf8_header |= !field.is_ascii();
         field_records(field.get(..limit).unwrap_or(field), self.line_limit())
     }
@@ -269,11 +272,44 @@ impl milter::Message for Edited<'_> {
 
 /// A filter's address, with or without `<>`, in internal form.
 fn internal(address: &[u8]) -> String {
-    let text = String::from_utf8_lossy(address).into_owned();
-    let text = text.trim();
+    let text = without_comments(&String::from_utf8_lossy(address));
     let inner = text.rfind('<').and_then(|start| text.get(start + 1..));
-    let inner = inner.map_or(text, |inner| inner.split('>').next().unwrap_or_default());
-    unquote_822(inner.trim())
+    match inner {
+        Some(inner) => unquote_822(inner.split('>').next().unwrap_or_default().trim()),
+        None => unquote_822(first_address(&text)),
+    }
+}
+
+fn without_comments(text: &str) -> String {
+    let (mut kept, mut depth, mut quoted) = (String::new(), 0_usize, false);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if depth > 0 => drop(chars.next()),
+            '\\' => kept.extend([Some(c), chars.next()].into_iter().flatten()),
+            '(' if !quoted => depth += 1,
+            ')' if depth > 0 => depth -= 1,
+            _ if depth > 0 => {}
+            c => {
+                quoted ^= c == '"';
+                kept.push(c);
+            }
+        }
+    }
+    kept
+}
+
+/// Up to a blank outside quotes: what stands behind it would be another address.
+fn first_address(text: &str) -> &str {
+    let (mut quoted, mut escaped) = (false, false);
+    let text = text.trim();
+    let end = text.find(|c: char| {
+        let skipped = escaped;
+        escaped = c == '\\' && !skipped;
+        quoted ^= c == '"' && !skipped;
+        c.is_whitespace() && !quoted && !skipped
+    });
+    text.get(..end.unwrap_or(text.len())).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -288,6 +324,11 @@ mod tests {
             ("<>", ""),
             ("", ""),
             ("Name <\"a b\"@c.test>", "a b@c.test"),
+            ("\"a (b\"@c.test", "a (b@c.test"),
+            ("(some (nested) \\) comment) a@b.test (more)", "a@b.test"),
+            ("(only a comment)", ""),
+            ("a b@c d", "a"),
+            ("(unended", ""),
         ] {
             assert_eq!(internal(external.as_bytes()), expected);
         }

@@ -3,6 +3,7 @@
 
 use protocol::milter::{Actions, Reply, Steps};
 
+use super::sites::TLS;
 use super::{Act, CONTENT, Case, Fate, case, code, reject};
 
 const CUT: &[&str] = &["220", "250", "250", "250", "250", "354"];
@@ -275,6 +276,93 @@ pub fn failures() -> Vec<Case> {
     ]
 }
 
+/// A filter that fails at each stage, whatever the server is to do then.
+pub fn stages() -> Vec<Case> {
+    let actions = [
+        ("accepting", Fate::Queued),
+        ("rejecting", Fate::Gone),
+        ("one", Fate::Gone),
+        ("holding", Fate::Held),
+    ];
+    let mut cases = Vec::new();
+    for letter in "OCHMRTLNBE".chars() {
+        for (service, fate) in actions {
+            cases.push(
+                case(format!("dies at {letter}, {service}"), service)
+                    .on(letter, [Act::Die])
+                    .fate(fate),
+            );
+            let unasked: &[u8] = match letter {
+                'E' => b"\0\0\0\x01?",
+                _ => b"\0\0\0\x0bhX\0value is",
+            };
+            cases.push(
+                case(format!("nonsense at {letter}, {service}"), service)
+                    .on(letter, [Act::Raw(unasked.to_vec())])
+                    .fate(fate),
+            );
+            let reply = Act::Say(code(550, "4.7.1 of two classes"));
+            cases.push(
+                case(format!("a malformed reply at {letter}, {service}"), service)
+                    .on(letter, [reply])
+                    .fate(fate),
+            );
+        }
+    }
+    cases.push(case("silent in the handshake", "quick").on('O', [Act::Hang]).fate(Fate::Gone));
+    cases.push(case("silent at the body", "quick").on('B', [Act::Hang]).fate(Fate::Gone));
+    cases
+}
+
+/// Edits that no message can have, and more of them than any filter has use for.
+pub fn impossible() -> Vec<Case> {
+    let long = "x".repeat(120_000);
+    vec![
+        case("beyond the header", "one").edits([
+            insert(u32::MAX, "X-I", "1"),
+            change(u32::MAX, "X-A", "2"),
+            change(u32::MAX, "X-A", ""),
+        ]),
+        case("a field with an empty line", "one").edits([add("X-E", "a\n\nb")]),
+        case("a field with bare returns", "one").edits([add("X-R", "a\rb\r\n c\r")]),
+        case("a field longer than header_size_limit", "one").edits([add("X-L", &long)]),
+        case("a long folded field", "one")
+            .edits([add("X-L", &format!("{0}\n {0}\n {0}", &long[..30_000]))]),
+        case("a field that ends in a newline", "one").edits([add("X-N", "a\n")]),
+        case("only newlines", "one").edits([insert(1, "X-N", "\n\n"), change(1, "X-A", "\n")]),
+        case("recipients that are none", "one").edits([
+            rcpt("a b@c d"),
+            rcpt("@"),
+            rcpt("\"unended@sink.test"),
+            rcpt("(only a comment)"),
+        ]),
+        case("a long recipient", "one").edits([rcpt(&format!("{}@sink.test", "x".repeat(3000)))]),
+        case("senders that are none", "one").edits([from("a b@c d", "")]),
+        case("parameters that are none", "one").edits([
+            rcpt_with("p@sink.test", "NOTIFY=SOMETIMES"),
+            rcpt_with("q@sink.test", "ORCPT=x"),
+            rcpt_with("r@sink.test", " NOTIFY=NEVER  X"),
+            from("<s@example.com>", "RET=SOME"),
+            from("<t@example.com>", "ENVID=+ZZ SIZE=1"),
+        ]),
+        case("a thousand fields", "one")
+            .edits((0..1000).map(|number| insert(0, &format!("X-{number}"), "y"))),
+        case("one field changed a thousand times", "one")
+            .edits((0..1000).map(|number| change(1, "Subject", &"y".repeat(number % 97)))),
+        case("a thousand recipients", "one")
+            .edits((0..1000).map(|number| rcpt(&format!("r{number}@sink.test")))),
+        case("two replies at once", "one")
+            .on('M', [Act::Say(Reply::Continue), Act::Say(Reply::Tempfail)]),
+        case("patience at every stage", "one").on(
+            'L',
+            [Act::Say(Reply::Progress), Act::Say(Reply::Progress), Act::Say(Reply::Continue)],
+        ),
+        case("a verdict before it is asked", "one")
+            .on('C', [Act::Say(Reply::Continue), Act::Say(Reply::Reject)])
+            .fate(Fate::Gone),
+    ]
+}
+
 /// Macros at their stages, versions, and what a filter does not want.
 pub fn macros() -> Vec<Case> {
     let rspamd = Steps(0xf_f080);
@@ -333,6 +421,21 @@ pub fn macros() -> Vec<Case> {
             "QUIT",
         ]),
         case("version 4", "v4"),
+        case("over a unix socket", "unix").heard("OCHMRRTLLLLLLLLLLLLLNBEAAQ"),
+        case("a socket below the queue directory", "relative"),
+        case("no such socket", "absent").fate(Fate::Gone),
+        case("no such port", "nameless").fate(Fate::Gone),
+        case("tls", "tls").commands(&[
+            "EHLO a",
+            "STARTTLS",
+            TLS,
+            "EHLO b",
+            "MAIL FROM:<a@example.com>",
+            "RCPT TO:<b@sink.test>",
+            "DATA",
+            CONTENT,
+            "QUIT",
+        ]),
         case("leading space", "one").steps(Steps::LEADING_SPACE),
         case("no answers", "one").steps(rspamd),
         case("as opendkim", "one").steps(Steps(0x10_0702)),

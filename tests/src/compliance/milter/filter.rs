@@ -1,9 +1,14 @@
 //! A filter that does as it is told and remembers what it was told.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
+
+use harness::Scratch;
 
 use protocol::milter::{Actions, Event, Family, Frame, Negotiation, Reply, Steps};
 
@@ -42,10 +47,12 @@ struct State {
     open: usize,
 }
 
-/// The filter's socket; it serves until the test ends.
+/// The filter's sockets; it serves until the test ends.
 #[derive(Clone, Debug)]
 pub struct Filter {
     pub port: u16,
+    _scratch: Arc<Scratch>,
+    pub path: PathBuf,
     shared: Arc<(Mutex<State>, Condvar)>,
 }
 
@@ -53,20 +60,34 @@ impl Filter {
     pub fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let filter = Self { port, shared: Arc::default() };
+        let scratch = Arc::new(Scratch::new());
+        let path = scratch.join("socket");
+        let local = UnixListener::bind(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let filter = Self { port, path, _scratch: scratch, shared: Arc::default() };
         let serving = filter.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let serving = serving.clone();
-                let number = serving.opened();
-                std::thread::spawn(move || {
-                    serving.serve(number, stream);
-                    serving.shared.0.lock().unwrap().open -= 1;
-                    serving.shared.1.notify_all();
-                });
+                serving.meet(stream);
+            }
+        });
+        let serving = filter.clone();
+        std::thread::spawn(move || {
+            for stream in local.incoming().flatten() {
+                serving.meet(stream);
             }
         });
         filter
+    }
+
+    fn meet(&self, stream: impl Read + Write + Send + 'static) {
+        let serving = self.clone();
+        let number = serving.opened();
+        std::thread::spawn(move || {
+            serving.serve(number, stream);
+            serving.shared.0.lock().unwrap().open -= 1;
+            serving.shared.1.notify_all();
+        });
     }
 
     fn opened(&self) -> usize {
@@ -98,7 +119,7 @@ impl Filter {
         self.shared.0.lock().unwrap().seen[number].push(line);
     }
 
-    fn serve(&self, number: usize, mut stream: TcpStream) {
+    fn serve(&self, number: usize, mut stream: impl Read + Write) {
         let script = self.shared.0.lock().unwrap().script.clone();
         let mut buffer = Default::default();
         while let Some(event) = read(&mut stream, &mut buffer) {
@@ -141,7 +162,7 @@ impl Filter {
     }
 }
 
-fn read(stream: &mut TcpStream, buffer: &mut bytes::BytesMut) -> Option<Event> {
+fn read(stream: &mut impl Read, buffer: &mut bytes::BytesMut) -> Option<Event> {
     let mut piece = [0; 4096];
     loop {
         if let Some(frame) = Frame::take(buffer, 1 << 20).unwrap() {

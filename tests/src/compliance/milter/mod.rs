@@ -237,6 +237,16 @@ fn failures() {
 }
 
 #[test]
+fn failures_at_every_stage() {
+    run(cases::stages());
+}
+
+#[test]
+fn impossible_edits() {
+    run(cases::impossible());
+}
+
+#[test]
 fn macros() {
     run(cases::macros());
 }

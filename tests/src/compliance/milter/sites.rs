@@ -1,17 +1,22 @@
 //! Two queues, Postfix's cleanup on one and ours on the other, and both smtpds on each.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use harness::certificates::Authority;
+use harness::client::{Client, Trust, trust};
 use harness::log::eventually;
 use harness::postfix::Postfix;
 use harness::{Daemon, Log, Scratch, ports};
 
 use super::filter::Filter;
+
+/// A command that is not sent: the connection becomes TLS.
+pub const TLS: &str = "-- TLS";
 
 /// Who serves: smtpd, then cleanup.
 pub const PAIRS: [(&str, usize, bool); 4] = [
@@ -51,6 +56,17 @@ const SERVICES: &[(&str, &str)] = &[
     ("disabled", "smtpd_milters=P1 -o smtpd_milter_maps=inline:{127.0.0.1=DISABLE}"),
     ("off", "smtpd_milters=P1 -o receive_override_options=no_milters"),
     ("norelay", "smtpd_milters=P1,P2 -o mynetworks=10.0.0.0/8"),
+    ("unix", "smtpd_milters=unix:U1"),
+    ("relative", "smtpd_milters=local:a-filter,P2"),
+    ("absent", "smtpd_milters=unix:U1.absent"),
+    ("nameless", "smtpd_milters=inet:localhost:no-such-service"),
+    ("accepting", "{ smtpd_milters={ P1, default_action=accept } }"),
+    ("rejecting", "{ smtpd_milters={ P1, default_action=reject } }"),
+    ("holding", "{ smtpd_milters={ P1, default_action=quarantine } }"),
+    (
+        "tls",
+        "smtpd_milters=P1 -o smtpd_tls_security_level=may -o smtpd_tls_cert_file=CERT -o smtpd_tls_key_file=KEY",
+    ),
     ("xclient", "smtpd_milters=P1 -o smtpd_authorized_xclient_hosts=127.0.0.1"),
 ];
 
@@ -66,6 +82,7 @@ pub struct Site {
     cleanup: Option<Daemon>,
     smtpd: Daemon,
     ports: Vec<(u16, u16)>,
+    trust: Arc<Trust>,
 }
 
 impl Site {
@@ -73,8 +90,14 @@ impl Site {
         let scratch = Scratch::new();
         let [one, two] = filters.each_ref().map(|filter| format!("inet:127.0.0.1:{}", filter.port));
         let dead = format!("inet:127.0.0.1:{}", ports::free());
-        let filled =
-            |text: &str| text.replace("P1", &one).replace("P2", &two).replace("DEAD", &dead);
+        let authority = Authority::new(&scratch.directory("ca"));
+        let identity = authority.issue("mail", &["mail.example.com"]);
+        let [socket, chain, key] =
+            [&filters[0].path, &identity.chain, &identity.key].map(|path| path.to_str().unwrap());
+        let filled = |text: &str| {
+            let text = text.replace("P1", &one).replace("P2", &two).replace("DEAD", &dead);
+            text.replace("U1", socket).replace("CERT", chain).replace("KEY", key)
+        };
         let main = filled(
             "non_smtpd_milters=P1\nvirtual_alias_maps=inline:{many@example.com=a@sink.test}\n\
              smtpd_error_sleep_time=0\nsmtpd_client_connection_count_limit=0\nin_flow_delay=0\n\
@@ -108,6 +131,7 @@ impl Site {
             postfix.without(&[("cleanup", "unix")]);
         }
         postfix.start();
+        symlink(&filters[0].path, postfix.queue().join("a-filter")).unwrap();
         let run = |name: &str, config: PathBuf| {
             Daemon::start(
                 name,
@@ -117,7 +141,14 @@ impl Site {
         };
         let cleanup = our_cleanup.then(|| run("queue-manager", postfix.config()));
         let smtpd = run("smtpd", scratch.join("ours"));
-        Self { _scratch: scratch, postfix, cleanup, smtpd, ports }
+        Self {
+            _scratch: scratch,
+            postfix,
+            cleanup,
+            smtpd,
+            ports,
+            trust: trust(&authority.ca_file()),
+        }
     }
 
     fn port(&self, service: &str, ours: bool) -> u16 {
@@ -166,17 +197,15 @@ impl Site {
     /// A dialogue; the replies of each command and the ids of what was queued.
     pub fn talk(&self, service: &str, ours: bool, commands: &[&str]) -> (Vec<String>, Vec<String>) {
         let mark = self.mark();
-        let stream = TcpStream::connect(("127.0.0.1", self.port(service, ours))).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut input = BufReader::new(stream.try_clone().unwrap());
-        let mut output = stream;
+        let mut client = Client::tcp(self.port(service, ours));
         let (mut replies, mut ids) = (Vec::new(), Vec::new());
         let mut commands = commands.iter();
         loop {
-            let Some(reply) = reply(&mut input) else {
+            let reply = client.reply().replace('\n', " | ");
+            if reply.is_empty() {
                 replies.push("closed".to_owned());
                 break;
-            };
+            }
             if let Some((_, id)) = reply.split_once("queued as ") {
                 ids.push(id.to_owned());
             }
@@ -187,12 +216,14 @@ impl Site {
                 let Some(next) = commands.next() else { break };
                 command = next;
             }
-            if write!(output, "{command}\r\n").is_err() {
-                replies.push("closed".to_owned());
-                break;
+            if *command == TLS {
+                client = client.start_tls("mail.example.com", &self.trust);
+                let Some(next) = commands.next() else { break };
+                command = next;
             }
+            client.send(command);
         }
-        drop((input, output));
+        drop(client);
         let (log, from) =
             if ours { (&self.smtpd.log, mark[1]) } else { (&self.postfix.log, mark[0]) };
         log.wait_until("the end of a session", |lines| {
@@ -258,22 +289,6 @@ impl Drop for Site {
             cleanup.stop();
         }
         self.postfix.stop();
-    }
-}
-
-fn reply(input: &mut BufReader<TcpStream>) -> Option<String> {
-    let mut lines: Vec<String> = Vec::new();
-    loop {
-        let mut line = String::new();
-        match input.read_line(&mut line) {
-            Ok(count) if count > 0 => {}
-            _ => return None,
-        }
-        let more = line.as_bytes().get(3) == Some(&b'-');
-        lines.push(line.trim_end().to_owned());
-        if !more {
-            return Some(lines.join(" | "));
-        }
     }
 }
 
