@@ -295,10 +295,12 @@ impl Lookup {
 impl From<MasterReply> for Answer {
     fn from(reply: MasterReply) -> Self {
         match reply {
-            MasterReply::User { name, fields, .. } => Self::Found(User { name, fields }),
+            MasterReply::User { name, fields, .. } => {
+                Self::Found(User { name, fields: in_old_words(fields) })
+            }
             MasterReply::Pass { fields, .. } => {
                 let name = fields.get("user").unwrap_or_default().to_owned();
-                Self::Found(User { name, fields })
+                Self::Found(User { name, fields: in_old_words(fields) })
             }
             MasterReply::NotFound { .. } => Self::NotFound,
             MasterReply::Fail { params, .. } => {
@@ -307,6 +309,37 @@ impl From<MasterReply> for Answer {
             _ => Self::Failed { reason: None }, // the parser lets nothing else through
         }
     }
+}
+
+/// The fields that Dovecot 2.4 names after its settings (`mail_path`, `quota_storage_size`), under the names of 2.3 that
+/// the daemons read. A user's `mail_path` is the whole of his location.
+fn in_old_words(mut fields: Params) -> Params {
+    if let Some(path) = fields.get("mail_path")
+        && !fields.has("mail")
+    {
+        let mut mail = format!("{}:{path}", fields.get("mail_driver").unwrap_or("maildir"));
+        for (name, option) in [
+            ("mail_inbox_path", "INBOX"),
+            ("mail_index_path", "INDEX"),
+            ("mail_control_path", "CONTROL"),
+            ("mailbox_list_layout", "LAYOUT"),
+        ] {
+            if let Some(value) = fields.get(name) {
+                mail.push_str(&format!(":{option}={value}"));
+            }
+        }
+        fields.push("mail", Some(mail));
+    }
+    if let Some(size) = fields.get("quota_storage_size")
+        && !fields.has("quota_rule")
+    {
+        let size: String = size.split_ascii_whitespace().collect();
+        // Without a unit 2.4 counts octets, a rule of 2.3 kibibytes.
+        let unit = if size.ends_with(|c: char| c.is_ascii_digit()) { "B" } else { "" };
+        let limit = if size == "unlimited" { "0".to_owned() } else { format!("{size}{unit}") };
+        fields.push("quota_rule", Some(format!("*:storage={limit}")));
+    }
+    fields
 }
 
 /// Connects and says our version; the server's is read with the first answer.
@@ -360,6 +393,26 @@ mod tests {
         assert!(matches!(userdb.confirm(&ticket).await.unwrap(), Answer::Failed { .. }));
         drop(userdb);
         server.await.unwrap();
+    }
+
+    #[test]
+    fn fields_named_after_settings_of_2_4_are_understood() {
+        for (given, name, meant) in [
+            ("mail_path=~/M", "mail", Some("maildir:~/M")),
+            (
+                "mail_driver=mbox\tmail_path=~/M\tmail_inbox_path=/v",
+                "mail",
+                Some("mbox:~/M:INBOX=/v"),
+            ),
+            ("mail=maildir:/a\tmail_path=/b", "mail", Some("maildir:/a")),
+            ("quota_storage_size=2 G", "quota_rule", Some("*:storage=2G")),
+            ("quota_storage_size=5", "quota_rule", Some("*:storage=5B")),
+            ("quota_storage_size=unlimited", "quota_rule", Some("*:storage=0")),
+            ("home=/h", "mail", None),
+        ] {
+            let fields = in_old_words(Params::parse(given.as_bytes()));
+            assert_eq!(fields.get(name), meant, "{given}");
+        }
     }
 
     #[tokio::test]
