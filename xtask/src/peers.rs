@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::run::{Done, must};
+use crate::run::{Done, must, target_directory};
 
 /// Debian's and Ubuntu's packages, each with a file that shows that it is there.
 const PACKAGES: &[(&str, &str)] = &[
@@ -52,6 +52,9 @@ pub fn install() -> Done {
         .filter(|(_, file)| !Path::new(file).exists())
         .map(|(package, _)| *package)
         .collect();
+    if let Err(problem) = modern_dovecot() {
+        println!("the tests against Dovecot 2.4 will be skipped: {problem}");
+    }
     if missing.is_empty()
         || !nix::unistd::geteuid().is_root()
         || !Path::new("/usr/bin/apt-get").exists()
@@ -76,4 +79,51 @@ pub fn install() -> Done {
         fs::remove_file(POLICY).map_err(|error| format!("{POLICY}: {error}"))?;
     }
     done
+}
+
+/// Debian 13's Dovecot: what its `doveconf` needs to run beside the distribution's own files.
+const MODERN: &[&str] = &["dovecot-core", "libc6", "libgcc-s1", "liblzma5", "libunwind8"];
+
+/// Unpacks the `doveconf` of Dovecot 2.4 into `target/peers/dovecot-2.4`, once: some 15 MB are fetched.
+fn modern_dovecot() -> Done {
+    let peers = target_directory().join("peers");
+    let root = peers.join("dovecot-2.4");
+    if root.join("usr/bin/doveconf").exists() || !Path::new("/usr/bin/apt-get").exists() {
+        return Ok(());
+    }
+    let work = peers.join("fetch");
+    for directory in ["lists/partial", "cache/archives/partial", "debs"] {
+        let path = work.join(directory);
+        fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let list = work.join("sources.list");
+    let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let source = format!("deb [signed-by={keys}] http://deb.debian.org/debian trixie main\n");
+    fs::write(&list, source).map_err(|error| format!("{}: {error}", list.display()))?;
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        let directory = |name: &str| work.join(name).display().to_string();
+        for option in [
+            format!("Dir::Etc::SourceList={}", list.display()),
+            "Dir::Etc::SourceParts=/dev/null".to_owned(),
+            format!("Dir::State::Lists={}", directory("lists")),
+            format!("Dir::Cache={}", directory("cache")),
+            "APT::Sandbox::User=root".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+        ] {
+            apt.args(["-o", &option]);
+        }
+        apt.arg("-qq").current_dir(work.join("debs"));
+        apt
+    };
+    must(apt().arg("update"))?;
+    must(apt().arg("download").args(MODERN))?;
+    let unpacked = work.join("root");
+    let debs = work.join("debs");
+    for deb in fs::read_dir(&debs).map_err(|error| format!("{}: {error}", debs.display()))? {
+        let deb = deb.map_err(|error| error.to_string())?.path();
+        must(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&unpacked))?;
+    }
+    fs::rename(&unpacked, &root).map_err(|error| format!("{}: {error}", root.display()))?;
+    fs::remove_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))
 }

@@ -19,6 +19,7 @@ pub mod dns;
 pub mod dovecot;
 pub mod inside;
 pub mod log;
+pub mod modern_dovecot;
 pub mod originals;
 pub mod ports;
 pub mod postfix;

@@ -62,6 +62,15 @@ fn check_version(root: &Section, problems: &mut Problems) {
         let what = format!("dovecot_config_version: \"{}\" is no version of 2.4", version.text);
         problems.error(version.at.clone(), what).instead("write 2.4.1");
     }
+    let first = root.settings.iter().find(|(name, _)| name == "dovecot_config_version");
+    if first.is_some_and(|(_, first)| first.text != version.text) {
+        problems
+            .error(
+                version.at.clone(),
+                "dovecot_config_version is said before, with another version",
+            )
+            .instead("remove one of the two");
+    }
     if root.value("dovecot_storage_version").is_none() {
         problems
             .error(version.at.clone(), "dovecot_storage_version is missing")

@@ -10,7 +10,6 @@ pub const FILTERS: &[&str] = &["protocol", "local", "local_name", "remote"];
 /// Blocks with a name of their own; there may be many of each.
 const NAMED: &[&str] = &[
     "acl",
-    "cassandra",
     "crypt_global_private_key",
     "crypt_user_key_encryption_key",
     "dict",
@@ -21,6 +20,7 @@ const NAMED: &[&str] = &[
     "execute",
     "fifo_listener",
     "fs",
+    "fts",
     "imapsieve_from",
     "inet_listener",
     "language",
@@ -86,7 +86,12 @@ impl Scope {
     /// The row of the setting or list that `key` means here.
     pub fn setting(&self, key: &str) -> Option<&'static Fact> {
         let mut known = self.candidates(key).into_iter().filter_map(|name| fact_of(&name));
-        known.find(|fact| !is_block(fact) || is_list(fact))
+        // `service_name` is what stands behind `service`, and nothing else.
+        let misplaced = |fact: &Fact| {
+            let of = fact.name.strip_suffix("_name").filter(|kind| is_named(kind));
+            of.is_some_and(|kind| kind != self.kind)
+        };
+        known.find(|fact| (!is_block(fact) || is_list(fact)) && !misplaced(fact))
     }
 
     /// The row of the block that `kind {` opens here: a list, or a filter that has a row.
