@@ -93,7 +93,12 @@ mod tests {
 
     fn answer(ttl: u64) -> Answer<Data> {
         let ttl = Duration::from_secs(ttl);
-        Answer { records: vec![Data::Txt(b"x".to_vec())], ttl, authentic: false }
+        Answer {
+            records: vec![Data::Txt(b"x".to_vec())],
+            name: String::new(),
+            ttl,
+            authentic: false,
+        }
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn typed<T>(
     answer: Result<Answer<Data>, Failure>,
     pick: impl Fn(Data) -> Option<T>,
 ) -> Result<Answer<T>, Failure> {
-    let Answer { records, ttl, authentic } = answer?;
-    Ok(Answer { records: records.into_iter().filter_map(pick).collect(), ttl, authentic })
+    let Answer { records, name, ttl, authentic } = answer?;
+    let records = records.into_iter().filter_map(pick).collect();
+    Ok(Answer { records, name, ttl, authentic })
 }

@@ -40,6 +40,8 @@ impl std::fmt::Display for Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer<T> {
     pub records: Vec<T>,
+    /// Whose records they are: the name that was asked for, or the last of its aliases.
+    pub name: String,
     /// How long the answer may still be kept: the smallest of all records on the way to it.
     pub ttl: Duration,
     /// The server says that it validated the answer with DNSSEC (the AD bit). Worth as much as the way to that server.

@@ -122,7 +122,8 @@ impl System {
                 let lasting = records.iter().map(|record| record.ttl).min().unwrap_or(0);
                 let ttl = ttl.min(Duration::from_secs(lasting.into()));
                 let records = contents(question, &records)?;
-                return Ok(Answer { records, ttl, authentic });
+                let name = name.to_lowercase().to_ascii().trim_end_matches('.').to_owned();
+                return Ok(Answer { records, name, ttl, authentic });
             }
             if response.metadata.response_code == ResponseCode::NXDomain {
                 return Err(Failure::NoDomain);

@@ -84,6 +84,7 @@ impl Zone {
         match self.records.get(&(name.clone(), kind)) {
             Some(records) => Ok(Answer {
                 records: records.clone(),
+                name: name.clone(),
                 ttl: Duration::from_secs(60),
                 authentic: self.authentic,
             }),

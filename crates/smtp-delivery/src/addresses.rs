@@ -14,6 +14,12 @@ pub struct Candidate {
     pub host: String,
     pub address: IpAddr,
     pub preference: u32,
+    /// The name server validated the address.
+    pub secure: bool,
+    /// The MX record that named the host was validated; nothing: there was none.
+    pub mx_secure: Option<bool>,
+    /// The last of the host's aliases.
+    pub canonical: Option<String>,
 }
 
 /// What the look-ups gave.
@@ -55,7 +61,7 @@ fn rank(failure: &NameFailure) -> Rank {
 }
 
 /// Postfix's text for a failed look-up.
-fn text(name: &str, kind: &str, failure: &NameFailure) -> String {
+pub fn text(name: &str, kind: &str, failure: &NameFailure) -> String {
     let service = format!("Name service error for name={name} type={kind}: {}", failure.reason());
     match failure {
         NameFailure::Malformed(_) => service,
@@ -79,8 +85,12 @@ impl<R: Resolver> Lookup<'_, R> {
             return self.host(name).await;
         }
         let mut found = Found::default();
+        let mx_secure;
         let mut exchangers = match self.resolver.mx(&ascii).await {
-            Ok(answer) => answer.records,
+            Ok(answer) => {
+                mx_secure = answer.authentic;
+                answer.records
+            }
             Err(failure) => {
                 let status = match rank(&failure) {
                     Rank::Absent => return self.host(name).await,
@@ -105,6 +115,7 @@ impl<R: Resolver> Lookup<'_, R> {
             }
             self.addresses(&mx.exchange, mx.preference.into(), &mut found).await;
         }
+        found.list.iter_mut().for_each(|candidate| candidate.mx_secure = Some(mx_secure));
         if found.list.is_empty() {
             if self.route.defer_without_mx_address {
                 found.why = found.why.map(Failure::softened);
@@ -159,9 +170,15 @@ impl<R: Resolver> Lookup<'_, R> {
 
     /// Adds the addresses of one host, or what is wrong with it.
     async fn addresses(&self, host: &str, preference: u32, found: &mut Found) {
-        let add = |found: &mut Found, address| {
-            found.list.push(Candidate { host: host.to_owned(), address, preference });
+        let candidate = |address| Candidate {
+            host: host.to_owned(),
+            address,
+            preference,
+            secure: false,
+            mx_secure: None,
+            canonical: None,
         };
+        let add = |found: &mut Found, address| found.list.push(candidate(address));
         if let Ok(address) = host.parse::<IpAddr>()
             && self.family(address)
         {
@@ -169,7 +186,14 @@ impl<R: Resolver> Lookup<'_, R> {
         }
         if self.route.dns {
             match self.query(host).await {
-                Ok(addresses) => return addresses.into_iter().for_each(|one| add(found, one)),
+                Ok(addresses) => {
+                    found.list.extend(addresses.into_iter().map(|one| Candidate {
+                        secure: one.secure,
+                        canonical: Some(one.name),
+                        ..candidate(one.address)
+                    }));
+                    return;
+                }
                 Err((Rank::Temporary, reason)) => {
                     found.why = Some(Failure::ours("4.4.3", reason));
                     return;
@@ -184,7 +208,9 @@ impl<R: Resolver> Lookup<'_, R> {
         let known: Vec<IpAddr> = self.hosts.addresses(host).to_vec();
         let known = match known.is_empty() {
             false => Ok(known),
-            true => self.query(host).await,
+            true => {
+                self.query(host).await.map(|all| all.into_iter().map(|one| one.address).collect())
+            }
         };
         match known {
             Ok(addresses) => {
@@ -208,7 +234,7 @@ impl<R: Resolver> Lookup<'_, R> {
     }
 
     /// A and AAAA records; the failure that tells most where there is neither.
-    async fn query(&self, host: &str) -> Result<Vec<IpAddr>, (Rank, String)> {
+    async fn query(&self, host: &str) -> Result<Vec<Address>, (Rank, String)> {
         if !dns::is_host_name(host) {
             let reason = format!("Name service error for {host}: invalid host or domain name");
             return Err((Rank::Absent, reason));
@@ -228,12 +254,12 @@ impl<R: Resolver> Lookup<'_, R> {
         let (four, six) = tokio::join!(four, six);
         let (mut addresses, mut failures) = (Vec::new(), Vec::new());
         match four {
-            Some(Ok(answer)) => addresses.extend(answer.records.into_iter().map(IpAddr::from)),
+            Some(Ok(answer)) => addresses.extend(all(answer)),
             Some(Err(failure)) => failures.push((rank(&failure), text(host, "A", &failure))),
             None => {}
         }
         match six {
-            Some(Ok(answer)) => addresses.extend(answer.records.into_iter().map(IpAddr::from)),
+            Some(Ok(answer)) => addresses.extend(all(answer)),
             Some(Err(failure)) => failures.push((rank(&failure), text(host, "AAAA", &failure))),
             None => {}
         }
@@ -268,6 +294,22 @@ impl<R: Resolver> Lookup<'_, R> {
             balance(list, self.route.address_limit);
         }
     }
+}
+
+struct Address {
+    address: IpAddr,
+    name: String,
+    secure: bool,
+}
+
+fn all<A: Into<IpAddr>>(answer: dns::Answer<A>) -> impl Iterator<Item = Address> {
+    let dns::Answer { records, name, authentic, .. } = answer;
+    let of = move |address: A| Address {
+        address: address.into(),
+        name: name.clone(),
+        secure: authentic,
+    };
+    records.into_iter().map(of)
 }
 
 /// Neither family may take all of the places.
@@ -412,7 +454,14 @@ mod tests {
                 '4' => IpAddr::from([192, 0, 2, 1]),
                 _ => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
             };
-            let one = |c| Candidate { host: String::new(), address: address(c), preference: 0 };
+            let one = |c| Candidate {
+                host: String::new(),
+                address: address(c),
+                preference: 0,
+                secure: false,
+                mx_secure: None,
+                canonical: None,
+            };
             text.chars().map(one).collect()
         };
         for (before, after) in [

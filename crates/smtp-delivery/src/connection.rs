@@ -53,6 +53,8 @@ pub struct Connection {
     /// The level under which it was opened.
     pub level: Level,
     pub authenticated: bool,
+    /// A match proves less: the way to the host was not validated.
+    pub half: bool,
     /// Among the best of its domain.
     pub best: bool,
     /// Messages it has served before this one.
@@ -85,6 +87,7 @@ impl Connection {
             matched: false,
             level: Level::None,
             authenticated: false,
+            half: false,
             best: false,
             used: 0,
             keep_until: None,
@@ -221,6 +224,7 @@ impl Connection {
                     ));
                 }
                 self.level = destination.level;
+                self.half = destination.half;
                 self.note_tls(destination, &shown);
                 self.shown = Some(shown);
                 Ok(())
@@ -241,7 +245,7 @@ impl Connection {
 
     fn note_tls(&mut self, destination: &Destination, shown: &Shown) {
         let server = self.server.full();
-        if destination.level > Level::Fingerprint && !shown.trusted {
+        if destination.level > Level::DaneOnly && !shown.trusted {
             match &shown.problem {
                 Some(Problem::Chain(why)) => {
                     self.notes.push(format!("certificate verification failed for {server}: {why}"))
@@ -259,6 +263,7 @@ impl Connection {
         let (shown, facts) = (self.shown.as_ref()?, self.wire.tls()?);
         let worth = match () {
             () if shown.certificate.is_empty() => "Anonymous",
+            () if self.matched && self.half => "Trusted",
             () if self.matched => "Verified",
             // Where the certificate must be right, a wrong name is as bad as an unknown authority.
             () if shown.trusted && !self.level.must_match() => "Trusted",

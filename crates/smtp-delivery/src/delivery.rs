@@ -41,6 +41,7 @@ struct Todo {
 }
 
 /// The next hop that is being tried.
+#[derive(Clone)]
 struct Site {
     destination: Destination,
     policy: policy::Destination,
@@ -276,6 +277,24 @@ impl<'a> Delivery<'a> {
             if limit > 0 && addresses >= limit {
                 list.truncate(1);
             }
+            let of_host;
+            let site = match list.front() {
+                Some(host) if site.policy.level.is_dane() => {
+                    of_host = Site { policy: self.dane(site, host).await, ..site.clone() };
+                    &of_host
+                }
+                _ => site,
+            };
+            if let Some(why) = &site.policy.refusal {
+                let host = list.pop_front().map(|next| next.host).unwrap_or_default();
+                let text = format!(
+                    "warning: TLS policy lookup for {}/{host}: {why}",
+                    site.destination.text
+                );
+                self.service.reporter.note(&text);
+                self.why = Some(Failure::ours("4.7.5", why));
+                continue;
+            }
             if let Some(problem) = &site.policy.problem {
                 let host = list.pop_front().map(|next| next.host).unwrap_or_default();
                 let text = format!(
@@ -298,6 +317,24 @@ impl<'a> Delivery<'a> {
                 addresses -= 1;
             }
         }
+    }
+
+    /// The policy of one host by its TLSA records.
+    async fn dane(&self, site: &Site, host: &Candidate) -> policy::Destination {
+        let settings = &self.service.settings;
+        let question = crate::dane::Question {
+            resolver: &*self.service.resolver,
+            settings: &settings.tls,
+            route: &settings.route,
+            lmtp: settings.lmtp,
+            nexthop: &site.destination.text,
+            domain: &site.destination.host,
+            port: site.destination.port,
+        };
+        let mut notes = Vec::new();
+        let policy = question.policy(&site.policy, host, &mut notes).await;
+        notes.iter().for_each(|note| self.service.reporter.note(note));
+        policy
     }
 
     /// One new connection's life; whether its server is to be tried once more (in the list again).
@@ -424,6 +461,19 @@ impl<'a> Delivery<'a> {
         let mut policy = settings.tls.destination(&self.service.tables, path).await;
         if policy.level == policy::Level::May {
             policy.level = policy::Level::None;
+        }
+        if policy.level.is_dane() {
+            self.service.reporter.note(&format!(
+                "warning: {path}: the \"dane\" security level is invalid for delivery via unix-domain sockets"
+            ));
+            let why = "client TLS configuration problem";
+            let text = format!(
+                "warning: TLS policy lookup error for {}/{path}: {why}",
+                settings.talk.myhostname
+            );
+            self.service.reporter.note(&text);
+            self.why = Some(Failure::ours("4.7.5", why));
+            return;
         }
         let destination = Destination {
             text: path.to_owned(),

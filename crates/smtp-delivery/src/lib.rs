@@ -10,6 +10,7 @@ mod checks;
 mod commands;
 mod connection;
 mod content;
+mod dane;
 mod delivery;
 mod destination;
 mod downgrade;

@@ -3,6 +3,7 @@
 
 use daemon::tls::client::{Authorities, Shown, Wish};
 use daemon::tls::{Policy, Version, ciphers};
+use dns::Tlsa;
 use routing::{Key, LookupError, Maps, Tables};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub enum Level {
     May,
     Encrypt,
     Fingerprint,
+    Dane,
+    DaneOnly,
     Verify,
     Secure,
 }
@@ -28,6 +31,8 @@ impl Level {
             "may" => Self::May,
             "encrypt" => Self::Encrypt,
             "fingerprint" => Self::Fingerprint,
+            "dane" => Self::Dane,
+            "dane-only" => Self::DaneOnly,
             "verify" => Self::Verify,
             "secure" => Self::Secure,
             _ => return None,
@@ -41,9 +46,16 @@ impl Level {
             Self::May => "may",
             Self::Encrypt => "encrypt",
             Self::Fingerprint => "fingerprint",
+            Self::Dane => "dane",
+            Self::DaneOnly => "dane-only",
             Self::Verify => "verify",
             Self::Secure => "secure",
         }
+    }
+
+    /// TLSA records decide, host by host.
+    pub fn is_dane(self) -> bool {
+        matches!(self, Self::Dane | Self::DaneOnly)
     }
 
     /// The server's certificate must be right.
@@ -71,6 +83,10 @@ pub struct TlsSettings {
     pub wildcard_many: bool,
     pub log: bool,
     pub reuse: bool,
+    /// What a host named by an MX record that nobody validated may have at most: `may`, `encrypt`, `dane`.
+    pub insecure_mx: Level,
+    /// TLSA records are looked up for hosts whose addresses nobody validated, too.
+    pub force_tlsa: bool,
     /// Certificates of ours, for servers that ask; the supervisor reads them and their keys.
     pub certificates: Vec<String>,
     /// How long a session may be resumed; nothing: none is.
@@ -87,6 +103,12 @@ pub struct Destination {
     /// `nexthop`, `hostname`, `.example.org`, or fingerprints.
     pub matches: Vec<String>,
     pub reuse: bool,
+    /// Usable TLSA records, at the level `dane`.
+    pub tlsa: Vec<Tlsa>,
+    /// The way to the host was not validated, so that a match proves less.
+    pub half: bool,
+    /// Why no mail goes there, in the words of the notice.
+    pub refusal: Option<String>,
     /// Why it is invalid, for the log.
     pub problem: Option<String>,
     /// Why no handshake can come to anything, for the log.
@@ -133,6 +155,12 @@ impl TlsSettings {
             },
             Err(error) => Destination::invalid(format!("policy table lookup error: {error}")),
         }
+    }
+
+    /// The same destination at another level than its policy says, since DANE cannot be had there.
+    pub fn at_level(&self, of: &Destination, level: Level, nexthop: &str) -> Destination {
+        let built = self.build(level, Attributes::default(), nexthop);
+        Destination { reuse: of.reuse, server_name: of.server_name.clone(), ..built }
     }
 
     /// A bare domain is looked up with its parents, anything else only as it is.
@@ -229,9 +257,9 @@ impl TlsSettings {
             versions: Policy { min, max, suites, prefer_server_order: false },
             matches,
             reuse: attributes.reuse.unwrap_or(self.reuse),
-            problem: None,
             hopeless,
             odd: attributes.odd,
+            ..Destination::default()
         }
     }
 
@@ -246,6 +274,13 @@ impl TlsSettings {
         match destination.level {
             Level::Fingerprint => {
                 shown.proven && fingerprint_matches(&destination.matches, &self.digest, shown)
+            }
+            Level::Dane | Level::DaneOnly => {
+                shown.proven
+                    && destination
+                        .tlsa
+                        .iter()
+                        .any(|tlsa| crate::dane::matches(tlsa, shown, &destination.matches))
             }
             Level::Verify | Level::Secure => {
                 shown.trusted
@@ -288,7 +323,7 @@ impl Attributes {
                 self.matches.extend(value.split('|').map(str::to_owned));
                 Ok(())
             }
-            "match" if level > Level::Fingerprint => {
+            "match" if level > Level::DaneOnly => {
                 self.matches.extend(value.split(':').map(str::to_owned));
                 Ok(())
             }
@@ -372,7 +407,7 @@ fn expanded<'a>(pattern: &'a str, nexthop: &'a str, host: &'a str) -> (&'a str, 
 
 /// A certificate's name against a wanted one. A lone `*` at its left stands for one label, or for several where
 /// `tls_wildcard_matches_multiple_labels` says so.
-fn name_matches(known: &str, wanted: &str, below: bool, wildcard_many: bool) -> bool {
+pub fn name_matches(known: &str, wanted: &str, below: bool, wildcard_many: bool) -> bool {
     let (known, wanted) = (known.to_ascii_lowercase(), wanted.to_ascii_lowercase());
     let wanted = wanted.trim_end_matches('.');
     if wanted.is_empty() {
@@ -486,7 +521,7 @@ mod tests {
             ("[a.example.org]", Level::May),
             ("[mx.example.net]:587", Level::Secure),
             ("bad.example", Level::Invalid),
-            ("dane.example", Level::Invalid),
+            ("dane.example", Level::Dane),
             ("print.example", Level::Fingerprint),
             ("empty.example", Level::Invalid),
             ("wrong.example", Level::Invalid),

@@ -183,6 +183,7 @@ impl<'h, 'p> Reader<'h, 'p> {
             fallback: strings(&of!(self, SMTP_FALLBACK_RELAY, LMTP_FALLBACK_RELAY)),
             relayhost: relayhost.first().map(|word| word.as_str().to_owned()).unwrap_or_default(),
             dns: dns && looks("dns"),
+            dnssec: level == "dnssec" && looks("dns"),
             native: !dns || looks("native"),
             ignore_mx_errors: self.view.get(postfix::IGNORE_MX_LOOKUP_ERROR, self.problems),
             defer_without_mx_address: of!(
@@ -391,6 +392,15 @@ impl<'h, 'p> Reader<'h, 'p> {
                 .get(postfix::TLS_WILDCARD_MATCHES_MULTIPLE_LABELS, self.problems),
             log: !matches!(loglevel.as_str(), "" | "0" | "none"),
             reuse: of!(self, SMTP_TLS_CONNECTION_REUSE, LMTP_TLS_CONNECTION_REUSE),
+            insecure_mx: {
+                let word = self.view.get(postfix::SMTP_TLS_DANE_INSECURE_MX_POLICY, self.problems);
+                Level::parse(&word).unwrap_or(Level::May)
+            },
+            force_tlsa: of!(
+                self,
+                SMTP_TLS_FORCE_INSECURE_HOST_TLSA_LOOKUP,
+                LMTP_TLS_FORCE_INSECURE_HOST_TLSA_LOOKUP
+            ),
             certificates: self.certificates(),
             sessions: self.sessions(),
         }
@@ -438,7 +448,6 @@ impl<'h, 'p> Reader<'h, 'p> {
     /// `smtp_tls_security_level`, or what stood for it before.
     fn level(&mut self) -> Level {
         let word = of!(self, SMTP_TLS_SECURITY_LEVEL, LMTP_TLS_SECURITY_LEVEL);
-        let place = place_of!(self, SMTP_TLS_SECURITY_LEVEL, LMTP_TLS_SECURITY_LEVEL);
         match word.as_str() {
             "" if of!(self, SMTP_ENFORCE_TLS, LMTP_ENFORCE_TLS) => {
                 match of!(self, SMTP_TLS_ENFORCE_PEERNAME, LMTP_TLS_ENFORCE_PEERNAME) {
@@ -448,12 +457,6 @@ impl<'h, 'p> Reader<'h, 'p> {
             }
             "" if of!(self, SMTP_USE_TLS, LMTP_USE_TLS) => Level::May,
             "" => Level::None,
-            "dane" | "dane-only" => {
-                self.problems
-                    .error(place, format!("smtp_tls_security_level: {word} is not supported yet"))
-                    .instead("write may, or keep this service with Postfix for now");
-                Level::Invalid
-            }
             word => Level::parse(word).unwrap_or(Level::Invalid),
         }
     }

@@ -93,6 +93,7 @@ const BOTH: &[&str] = &[
     "tls_exclude_ciphers = aRSA",
     "tls_fingerprint_cert_match = aa:bb",
     "tls_fingerprint_digest = sha1",
+    "tls_force_insecure_host_tlsa_lookup = yes",
     "tls_loglevel = 1",
     "tls_mandatory_exclude_ciphers = aRSA",
     "tls_mandatory_protocols = >=TLSv1.3",
@@ -118,6 +119,7 @@ const REST: &[&str] = &[
     "smtp_helo_timeout = 7s",
     "smtp_skip_quit_response = no",
     "smtp_sender_dependent_authentication = no",
+    "smtp_tls_dane_insecure_mx_policy = encrypt",
     "lmtp_discard_lhlo_keywords = dsn",
     "lmtp_discard_lhlo_keyword_address_maps = hash:/x",
     "lmtp_lhlo_name = x",
@@ -205,9 +207,9 @@ fn a_directory_of_authorities_is_read() {
 fn what_cannot_be_obeyed_is_an_error_with_its_line() {
     for (main, master, told) in [
         (
-            "smtp_tls_security_level = dane",
+            "smtp_tls_security_level = dano",
             MASTER,
-            "main.cf:13: smtp_tls_security_level: dane is not supported yet",
+            "main.cf:13: smtp_tls_security_level: \"dano\" is not a possible value",
         ),
         ("smtp_tls_ciphers = null", MASTER, "null asks for TLS without encryption"),
         ("lmtp_tls_mandatory_ciphers = null", MASTER, "null asks for TLS without encryption"),

@@ -77,6 +77,8 @@ pub struct Route {
     pub fallback: Vec<String>,
     pub relayhost: String,
     pub dns: bool,
+    /// What the name servers have validated counts (`smtp_dns_support_level = dnssec`).
+    pub dnssec: bool,
     pub native: bool,
     pub ignore_mx_errors: bool,
     pub defer_without_mx_address: bool,

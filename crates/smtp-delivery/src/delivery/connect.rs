@@ -28,6 +28,8 @@ impl Delivery<'_> {
         let first = list.pop_front()?;
         let rival = list.iter().position(|other| {
             other.preference == first.preference
+                // Another host has other TLSA records.
+                && (site.policy.tlsa.is_empty() || other.host == first.host)
                 && other.address.is_ipv4() != first.address.is_ipv4()
         });
         let rival = rival.and_then(|at| list.remove(at).map(|other| (at, other)));

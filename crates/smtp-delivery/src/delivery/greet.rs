@@ -140,11 +140,14 @@ impl Delivery<'_> {
         let shown = connection.shown.clone().unwrap_or_default();
         let (nexthop, host) = (&site.destination.host, &connection.server.host);
         connection.matched = settings.tls.is_matched(policy, &shown, nexthop, host);
-        let by_print = policy.level == policy::Level::Fingerprint;
+        let by_print = policy.level == policy::Level::Fingerprint || policy.level.is_dane();
         if policy.level.must_match() && !connection.matched && (by_print || shown.trusted) {
             let server = connection.server.full();
             // As OpenSSL numbers it.
             let why = match by_print {
+                true if policy.tlsa.iter().any(|tlsa| crate::dane::is_anchored(tlsa, &shown)) => {
+                    "num=62:hostname mismatch"
+                }
                 true if !prints_are_good => "num=1:unspecified certificate verification error",
                 true => "num=65:no matching DANE TLSA records",
                 false => "num=62:hostname mismatch",

@@ -11,6 +11,7 @@
 //! on NAME STAGE => ACTION      what the host NAME does, see `harness::remote`; `mx` is there without being named
 //! tls NAME HOST…               it offers STARTTLS, its certificate is for these names; HOST `!` before: by an authority nobody knows
 //! wrapped NAME                 TLS begins before the greeting, not with STARTTLS
+//! sends-authority NAME         its authority's certificate goes with its own
 //! asks NAME                    it asks for a certificate of the known authority
 //! client NAME                  we have one: {NAME.chain}, {NAME.key}, and both in {NAME.both}, key first
 //! file NAME LINE               a line of the file {dir}/NAME
@@ -59,6 +60,7 @@ pub struct Server {
     pub certificate: Vec<String>,
     pub wrapped: bool,
     pub asks: bool,
+    pub sends_authority: bool,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -157,6 +159,7 @@ impl Case {
                 self.server(&name).certificate = hosts.split(' ').map(str::to_owned).collect();
             }
             "wrapped" => self.server(rest).wrapped = true,
+            "sends-authority" => self.server(rest).sends_authority = true,
             "asks" => self.server(rest).asks = true,
             "client" => self.clients.push(rest.to_owned()),
             "file" => self.files.push(pair()?),

@@ -144,6 +144,11 @@ impl Side {
                 script = script.on(stage, &self.filled(case, action));
             }
             if let Some(identity) = self.certificate(case, name, &server.certificate) {
+                if server.sends_authority {
+                    let authority = fs::read_to_string(self.authority.0.ca_file()).unwrap();
+                    let own = fs::read_to_string(&identity.chain).unwrap();
+                    fs::write(&identity.chain, own + &authority).unwrap();
+                }
                 let authority = server.asks.then(|| self.authority.0.ca_file());
                 script = script.tls_asking(&identity, authority.as_deref());
             }
@@ -234,7 +239,7 @@ impl Side {
 
     fn start(&mut self, cases: &[Case]) {
         let (mut zone, mut transports, mut services) =
-            (String::new(), String::new(), String::new());
+            (String::from(". NS ns.test\n. AUTHENTIC\n"), String::new(), String::new());
         let (mut boxes, mut relayed) = (String::new(), String::new());
         for case in cases {
             for record in &case.zone {
