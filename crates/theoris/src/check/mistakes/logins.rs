@@ -20,6 +20,10 @@ pub fn find(files: &Files, found: &mut Vec<Finding>) {
 fn of_dovecot(config: &dovecot::Config, found: &mut Vec<Finding>) {
     let mut quiet = Problems::default();
     let view = config.global();
+    let protocols = view.get(dovecot::PROTOCOLS, &mut quiet);
+    if !protocols.iter().any(|word| matches!(word.text.as_str(), "imap" | "pop3")) {
+        return;
+    }
     let ssl = view.get(dovecot::SSL, &mut quiet);
     let both = |finding: Finding| finding.of(Plank::Pop3).of(Plank::Imap);
     if ssl == "no" {
@@ -101,16 +105,17 @@ mod tests {
     fn logins_in_the_clear_are_told() {
         let dovecot = |text: &str| say(&[("dovecot.conf", text)], find);
         insta::assert_snapshot!(dovecot("protocols = imap\ndisable_plaintext_auth = no\n"), @"Warning /dovecot.conf:2: logins are allowed without TLS: a password can be read on its way; write disable_plaintext_auth = yes, or ssl = required");
-        insta::assert_snapshot!(dovecot("ssl = no\n"), @"Warning /dovecot.conf:1: ssl = no: passwords and mail cross the network in the clear; write ssl = required, with ssl_cert and ssl_key");
-        let modern = "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\nauth_allow_cleartext = yes\n";
+        insta::assert_snapshot!(dovecot("protocols = pop3\nssl = no\n"), @"Warning /dovecot.conf:2: ssl = no: passwords and mail cross the network in the clear; write ssl = required, with ssl_cert and ssl_key");
+        let modern = "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\nauth_allow_cleartext = yes\nprotocols = imap\n";
         let told = dovecot(modern);
         assert!(
             told.contains("/dovecot.conf:3: logins are allowed without TLS")
                 && told.contains("write auth_allow_cleartext = no"),
             "{told}"
         );
-        assert_eq!(dovecot("disable_plaintext_auth = no\nssl = required\n"), "");
+        assert_eq!(dovecot("protocols = imap\ndisable_plaintext_auth = no\nssl = required\n"), "");
         assert_eq!(dovecot("protocols = imap\n"), "");
+        assert_eq!(dovecot("protocols = lmtp\nssl = no\n"), "", "nobody logs in");
     }
 
     #[test]
