@@ -142,7 +142,9 @@ impl Rig {
         let mut notices = Vec::new();
         for entry in fs::read_dir(self.postfix.queue().join("incoming")).unwrap().flatten() {
             let id = entry.file_name().into_string().unwrap();
-            let mode = entry.metadata().unwrap().permissions().mode();
+            // A file that is gone is one that cleanup has taken back.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let mode = metadata.permissions().mode();
             if mode & 0o700 == 0o700 {
                 notices.push(shown(&fs::read(entry.path()).unwrap(), &id));
             }
