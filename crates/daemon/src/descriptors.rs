@@ -103,6 +103,20 @@ pub fn receive_blocking(socket: impl AsFd) -> io::Result<Datagram> {
     }
 }
 
+/// Waits so long at most until a datagram can be received.
+///
+/// # Errors
+///
+/// `TimedOut`, or the system's.
+pub(crate) fn wait(socket: impl AsFd, patience: std::time::Duration) -> io::Result<()> {
+    let mut ready = [rustix::event::PollFd::new(&socket, rustix::event::PollFlags::IN)];
+    let patience = rustix::event::Timespec::try_from(patience).ok();
+    match rustix::event::poll(&mut ready, patience.as_ref())? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
+}
+
 /// One end of a [`pair`] inside a runtime. (tokio's type for datagrams, because it has none for
 /// SOCK_SEQPACKET; it only waits until the socket is ready.)
 #[derive(Debug)]

@@ -9,15 +9,17 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use tokio::net::{TcpListener, UnixListener};
 
+use crate::descriptors;
 use crate::plan::{At, Owner};
 use crate::stream::{Connection, Peer, Stream};
 
@@ -108,6 +110,34 @@ pub(crate) fn inherited() -> (Vec<(String, OwnedFd)>, Vec<String>) {
         }
     }
     (sockets, refused)
+}
+
+/// The name of sockets that `theoris adopt` took from an original: they are used for the addresses that they have.
+pub(crate) const TAKEN: &str = "taken-over";
+
+/// The sockets that `theoris adopt` offers at `path` while it starts this daemon; none at any other time. Only root, or
+/// who runs this daemon, is believed.
+pub(crate) fn taken_over(path: &Path) -> io::Result<Vec<(String, OwnedFd)>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    }
+    let offers = sockopt::socket_peercred(&socket)?.uid;
+    if !offers.is_root() && offers != rustix::process::geteuid() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "offered by somebody else"));
+    }
+    descriptors::wait(&socket, Duration::from_secs(2))?;
+    let taken = descriptors::receive(&socket)?.descriptors;
+    Ok(taken.into_iter().map(|socket| (TAKEN.to_owned(), socket)).collect())
+}
+
+/// What stands at a path: another socket has another number.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let facts = fs::symlink_metadata(path).ok()?;
+    Some((facts.dev(), facts.ino()))
 }
 
 /// Where a listening socket really is: the port that the system chose, or the path.

@@ -27,6 +27,7 @@ pub(crate) fn plan<D: Daemon>(args: &Args) -> Result<Plan, Problems> {
     };
     plan.problems.extend(problems);
     plan.sandbox = theoris.sandbox;
+    plan.taken_over = Some(theoris.run_directory.join(format!("{}.sockets", D::NAME)));
     if let Some(own) = theoris.daemon(D::NAME) {
         plan.metrics = own.metrics.0.or(plan.metrics);
         plan.log.debug |= own.debug;

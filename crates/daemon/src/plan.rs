@@ -26,6 +26,8 @@ pub struct Plan {
     pub control: Option<PathBuf>,
     /// Where Prometheus may ask over HTTP (`GET /metrics`), beside the control socket.
     pub metrics: Option<SocketAddr>,
+    /// Where `theoris adopt` offers the sockets of an original while it starts this daemon.
+    pub taken_over: Option<PathBuf>,
     /// A change of one of these files counts as a SIGHUP.
     pub watch: Vec<PathBuf>,
     /// How often files are looked at for changes; `None` is every five seconds.

@@ -1,7 +1,7 @@
 //! From main.cf and master.cf to sockets and the one role.
 
 use config::files::Disk;
-use config::postfix::{self, Host, Service, ServiceType, TableFile};
+use config::postfix::{self, Host, STAYS_LIVE, Service, ServiceType, TableFile};
 use config::theoris::Theoris;
 use config::{Files, Place, Problems};
 use daemon::{Account, Args, At, Listen, Log, Owner, Plan, Role};
@@ -83,13 +83,15 @@ fn role(
     role.with_settings(&Settings { services, resolver })
 }
 
-/// Services that run our programs; where some of master.cf are marked as adopted, only those.
+/// Services that run our programs; where some of them are marked as adopted, only those, and what stays live beside them.
 fn ours(host: &Host) -> Vec<&Service> {
-    let marked = host.services().any(|service| service.adopted);
     let ours = host.services().filter(|service| {
         service.kind == ServiceType::Unix && COMMANDS.contains(&service.command.as_str())
     });
-    ours.filter(|service| service.adopted || !marked).collect()
+    let ours: Vec<_> = ours.collect();
+    let marked = ours.iter().any(|service| service.adopted);
+    let stays = |service: &Service| STAYS_LIVE.contains(&service.name.as_str());
+    ours.into_iter().filter(|service| service.adopted || !marked || stays(service)).collect()
 }
 
 /// Workers own the queue; without root there is one user for everything.

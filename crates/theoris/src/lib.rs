@@ -8,3 +8,4 @@ pub mod opendkim;
 pub mod plank;
 pub mod status;
 pub mod trace;
+pub mod planks;

@@ -4,6 +4,9 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::Files;
 
+/// How the names of our own files in conf.d begin.
+pub const ADOPTED_FILE: &str = "99-theoris-";
+
 /// The files that match, sorted; a pattern without `*`, `?` or `[` names one file, if it is there.
 pub fn matching(files: &dyn Files, pattern: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
@@ -25,8 +28,14 @@ pub fn matching(files: &dyn Files, pattern: &Path) -> Vec<PathBuf> {
         };
         found = found.iter().flat_map(inside).collect();
     }
-    found.retain(|path| files.is_file(path));
+    found.retain(|path| files.is_file(path) && !is_ours(path));
     found
+}
+
+/// `99-theoris-pop3.conf` and its like, by which `theoris adopt` has Dovecot close its ports: what they say is for Dovecot.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(ADOPTED_FILE) && name.ends_with(".conf")
 }
 
 /// glob(7) for one name: a name that starts with a dot needs a pattern that does.

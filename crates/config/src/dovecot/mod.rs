@@ -27,6 +27,7 @@ mod tree;
 pub mod variables;
 mod view;
 
+pub use include::ADOPTED_FILE;
 pub use kind::FileValue;
 pub use names::*;
 pub use sections::{Mailbox, Namespace, Passdb, Userdb};

@@ -15,6 +15,23 @@ use crate::{Place, Problems};
 /// The mark that `theoris adopt` puts before each line of an entry that we serve: a comment for Postfix, live for us.
 pub const ADOPTED: &str = "#theoris: ";
 
+/// Services that Debian's postinst and `postfix upgrade-configuration` add again when they find no live line of theirs.
+/// They are never marked: who takes one over holds its socket path while Postfix's line stays live.
+pub const STAYS_LIVE: &[&str] = &[
+    "flush",
+    "relay",
+    "trace",
+    "verify",
+    "anvil",
+    "scache",
+    "discard",
+    "retry",
+    "tlsmgr",
+    "proxymap",
+    "proxywrite",
+    "postlog",
+];
+
 /// One service.
 #[derive(Clone, Debug)]
 pub struct Service {

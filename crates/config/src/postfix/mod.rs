@@ -25,7 +25,7 @@ mod view;
 mod words;
 
 pub use host::Host;
-pub use master_cf::{Argument, Private, Service, ServiceType, Wakeup};
+pub use master_cf::{ADOPTED, Argument, Private, STAYS_LIVE, Service, ServiceType, Wakeup};
 pub use names::*;
 pub use network::Network;
 pub use table_files::TableFile;

@@ -29,6 +29,8 @@ pub(super) struct Generation {
     pub next_look: Instant,
     /// Passed by the service manager; they stay open over reloads.
     inherited: Vec<(String, OwnedFd)>,
+    /// The next generation binds anew where a path does not lead to our socket any more.
+    pub retakes: bool,
 }
 
 /// One listening socket of a generation.
@@ -37,6 +39,8 @@ pub(super) struct Socket {
     /// `None` when the service manager has bound it.
     pub at: Option<At>,
     pub descriptor: OwnedFd,
+    /// What stood at its path when it was bound.
+    file: Option<(u64, u64)>,
 }
 
 impl Generation {
@@ -51,6 +55,7 @@ impl Generation {
             prints: Prints::default(),
             next_look: Instant::now() + Duration::from_secs(5),
             inherited,
+            retakes: false,
         }
     }
 
@@ -76,8 +81,8 @@ impl Generation {
             return Err(problems);
         }
         let next_look = Instant::now() + plan.watch_every.unwrap_or(Duration::from_secs(5));
-        let inherited = Vec::new();
-        Ok(Self { number, plan, sockets, logs, bundles, prints, next_look, inherited })
+        let (inherited, retakes) = (Vec::new(), false);
+        Ok(Self { number, plan, sockets, logs, bundles, prints, next_look, inherited, retakes })
     }
 
     /// Takes the place of `old`.
@@ -93,12 +98,14 @@ impl Generation {
         }
         for socket in &self.sockets {
             let Some(at) = &socket.at else { continue };
-            if !old.sockets.iter().any(|before| before.at.as_ref() == Some(at)) {
+            let known =
+                |before: &Socket| before.at.as_ref() == Some(at) && before.file == socket.file;
+            if !old.sockets.iter().any(known) {
                 notify::keep(&kept_name(&socket.name, at), socket.descriptor.as_fd());
             }
         }
         // What was kept is in use by now, or belongs to an address that nobody wants any more.
-        self.inherited.retain(|(name, _)| !name.starts_with(KEPT));
+        self.inherited.retain(|(name, _)| !name.starts_with(KEPT) && name != listen::TAKEN);
     }
 
     fn kept_names(&self) -> Vec<(At, String)> {
@@ -227,7 +234,8 @@ fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec
             for (_, socket) in inherited {
                 match socket.try_clone() {
                     Ok(descriptor) => {
-                        sockets.push(Socket { name: listen.name.clone(), at: None, descriptor });
+                        let name = listen.name.clone();
+                        sockets.push(Socket { name, at: None, descriptor, file: None });
                     }
                     Err(error) => {
                         problems.error(None, format!("{}: {error}", listen.name));
@@ -237,11 +245,14 @@ fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec
             continue;
         }
         match open(listen, old) {
-            Ok(descriptors) => sockets.extend(descriptors.into_iter().map(|descriptor| Socket {
-                name: listen.name.clone(),
-                at: Some(listen.at.clone()),
-                descriptor,
-            })),
+            Ok(descriptors) => {
+                sockets.extend(descriptors.into_iter().map(|(descriptor, file)| Socket {
+                    name: listen.name.clone(),
+                    at: Some(listen.at.clone()),
+                    descriptor,
+                    file,
+                }));
+            }
             Err(error) => {
                 let place = at_text(&listen.at);
                 problems.error(None, format!("{}: cannot listen on {place}: {error}", listen.name));
@@ -251,29 +262,57 @@ fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec
     sockets
 }
 
+/// A descriptor, and what stood at its path when it was bound.
+type Bound = (OwnedFd, Option<(u64, u64)>);
+
 /// The sockets of one address: those of the old generation, else those that the last supervisor left
-/// in the manager's keeping, else a new one.
-fn open(listen: &Listen, old: &Generation) -> io::Result<Vec<OwnedFd>> {
+/// in the manager's keeping or an original held, else a new one.
+fn open(listen: &Listen, old: &Generation) -> io::Result<Vec<Bound>> {
     let bound = old.sockets.iter().filter(|socket| socket.at.as_ref() == Some(&listen.at));
-    let bound: Vec<_> = bound.map(|socket| socket.descriptor.try_clone()).collect();
+    let bound: Vec<_> =
+        bound.map(|socket| Ok((socket.descriptor.try_clone()?, socket.file))).collect();
     if !bound.is_empty() {
-        return bound.into_iter().collect();
+        let mut bound: Vec<Bound> = bound.into_iter().collect::<io::Result<_>>()?;
+        if old.retakes && is_lost(&listen.at, &bound) {
+            bound.insert(0, bind(&listen.at)?); // the old one stays for those in its queue
+        }
+        return Ok(bound);
     }
     let name = kept_name(&listen.name, &listen.at);
-    let kept = old.inherited.iter().filter(|(kept, _)| *kept == name).map(|(_, socket)| socket);
+    let kept = old.inherited.iter().filter(|(kept, _)| *kept == name || kept == listen::TAKEN);
+    let kept = kept.map(|(_, socket)| socket);
     match &listen.at {
         At::Tcp(address) => {
             let mut kept = kept.filter(|socket| listen::address(socket) == address.to_string());
-            let kept = kept.next().map(OwnedFd::try_clone);
-            Ok(vec![kept.unwrap_or_else(|| listen::bind(&listen.at))?])
+            match kept.next() {
+                Some(kept) => Ok(vec![(kept.try_clone()?, None)]),
+                None => Ok(vec![bind(&listen.at)?]),
+            }
         }
         // Somebody else may have taken the path since, so it is taken again; the old socket stays
         // open beside the new one for those who wait in its queue.
         At::Unix { .. } => {
-            let kept = kept.map(OwnedFd::try_clone);
-            std::iter::once(listen::bind(&listen.at)).chain(kept).collect()
+            let kept = kept.filter(|socket| is_unix(socket));
+            let kept = kept.map(|socket| Ok((socket.try_clone()?, None)));
+            std::iter::once(bind(&listen.at)).chain(kept).collect()
         }
     }
+}
+
+fn bind(at: &At) -> io::Result<Bound> {
+    let socket = listen::bind(at)?;
+    let file = match at {
+        At::Tcp(_) => None,
+        At::Unix { path, .. } => listen::identity(path),
+    };
+    Ok((socket, file))
+}
+
+/// Whether a path leads to none of these sockets.
+fn is_lost(at: &At, bound: &[Bound]) -> bool {
+    let At::Unix { path, .. } = at else { return false };
+    let there = listen::identity(path);
+    there.is_none() || bound.iter().all(|(_, file)| *file != there)
 }
 
 fn is_unix(socket: &OwnedFd) -> bool {

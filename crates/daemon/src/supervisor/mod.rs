@@ -47,7 +47,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 const HEALTHY: Duration = Duration::from_secs(5);
 
 pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
-    let (inherited, refused) = listen::inherited();
+    let (mut inherited, mut refused) = listen::inherited();
     let capabilities = sandbox::keep_of_supervisor();
     settle::raise_descriptor_limit();
     let target = Target::of_environment();
@@ -59,6 +59,12 @@ pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
         true => Err(plan.problems),
         false => Ok(plan),
     });
+    if let Ok(Plan { taken_over: Some(path), .. }) = &plan {
+        match listen::taken_over(path) {
+            Ok(sockets) => inherited.extend(sockets),
+            Err(error) => refused.push(format!("{}: {error}", path.display())),
+        }
+    }
     let style = plan.as_ref().map_or_else(|_| Log::default(), |plan| plan.log.clone());
     log::init(&style, D::NAME, target);
     if let Err(error) = capabilities {
@@ -160,6 +166,8 @@ struct Signals {
     hangup: Signal,
     /// OpenDKIM's word for a reload.
     user1: Signal,
+    /// The guard's: somebody else has taken the path of one of our sockets.
+    user2: Signal,
     terminate: Signal,
     interrupt: Signal,
     child: Signal,
@@ -170,6 +178,7 @@ impl<D: Daemon> Supervisor<D> {
         let mut signals = Signals {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             child: signal(SignalKind::child())?,
@@ -184,6 +193,10 @@ impl<D: Daemon> Supervisor<D> {
                 _ = signals.child.recv() => self.reap(),
                 _ = signals.hangup.recv() => self.reload(),
                 _ = signals.user1.recv() => self.reload(),
+                _ = signals.user2.recv() => {
+                    self.generation.retakes = true;
+                    self.reload();
+                }
                 _ = signals.terminate.recv() => self.stop(),
                 _ = signals.interrupt.recv() => self.stop(),
                 _ = alive.tick(), if watchdog.is_some() => notify::alive(),
@@ -447,6 +460,7 @@ impl<D: Daemon> Supervisor<D> {
         let again = std::mem::replace(&mut self.stopping, true);
         self.candidate = None;
         self.restarts.clear();
+        self.generation.sockets.clear(); // whoever comes next can have the ports as soon as no worker accepts
         for process in self.processes.values_mut() {
             match again {
                 true => process.kill(),

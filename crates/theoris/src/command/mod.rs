@@ -30,8 +30,14 @@ pub struct Command {
 }
 
 /// All subcommands, in the order of `theoris help`.
-pub const COMMANDS: &[Command] =
-    &[crate::check::COMMAND, crate::status::COMMAND, crate::trace::COMMAND];
+pub const COMMANDS: &[Command] = &[
+    crate::check::COMMAND,
+    crate::planks::command::ADOPT,
+    crate::planks::command::RELEASE,
+    crate::planks::command::GUARD,
+    crate::status::COMMAND,
+    crate::trace::COMMAND,
+];
 
 /// The whole `main`.
 #[must_use]

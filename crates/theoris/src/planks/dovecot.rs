@@ -1,0 +1,198 @@
+//! Dovecot's ports: closed and opened by a file of our own in conf.d, which doveconf has to show in effect.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::net::sockopt;
+use serde::{Deserialize, Serialize};
+
+use super::process::{self, Address};
+use super::services::run as run_program;
+use super::steps::{Run, until};
+use super::{Mishap, rewrite};
+
+/// The name of its master process.
+pub const PROGRAM: &str = "dovecot";
+const RELOAD_LIMIT: Duration = Duration::from_secs(10);
+const DOVECONF_LIMIT: Duration = Duration::from_secs(5);
+
+/// One of Dovecot's login services, and where it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// `pop3-login`.
+    pub service: String,
+    /// Names of its inet_listeners.
+    pub listeners: Vec<String>,
+    pub at: Vec<Address>,
+    pub configuration: PathBuf,
+    pub base: PathBuf,
+    /// Ours.
+    pub file: PathBuf,
+    pub daemon: String,
+}
+
+/// What our file says of each listener.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Say {
+    Closed,
+    Shared,
+}
+
+impl Part {
+    fn text(&self, say: Say) -> String {
+        let line = match say {
+            Say::Closed => "port = 0",
+            Say::Shared => "reuse_port = yes",
+        };
+        let mut text = format!(
+            "# Written by theoris adopt: {} serves these ports. theoris release removes this file.\nservice {} {{\n",
+            self.daemon, self.service
+        );
+        for name in &self.listeners {
+            text.push_str(&format!("  inet_listener {name} {{\n    {line}\n  }}\n"));
+        }
+        text.push_str("}\n");
+        text
+    }
+
+    /// The change, for people.
+    pub fn shown(&self) -> String {
+        self.text(Say::Closed)
+    }
+
+    fn master(&self) -> Option<i32> {
+        let text = fs::read_to_string(self.base.join("master.pid")).ok()?;
+        let pid = text.trim().parse().ok()?;
+        (process::is_alive(pid) && process::command(pid) == PROGRAM).then_some(pid)
+    }
+
+    fn reload(&self) -> Result<i32, Mishap> {
+        let Some(pid) = self.master() else {
+            return Err(Mishap("Dovecot does not run".into()));
+        };
+        kill(Pid::from_raw(pid), Signal::SIGHUP)
+            .map_err(|error| Mishap(format!("cannot signal Dovecot, pid {pid}: {error}")))?;
+        Ok(pid)
+    }
+
+    fn write(&self, say: Say) -> Result<(), Mishap> {
+        let failed = |error| Mishap::file(&self.file, &error);
+        rewrite::replace(&self.file, self.text(say).as_bytes()).map_err(failed)
+    }
+
+    fn remove(&self) -> Result<(), Mishap> {
+        rewrite::remove(&self.file).map_err(|error| Mishap::file(&self.file, &error))
+    }
+
+    /// What doveconf has for a setting of a listener.
+    fn asked(&self, name: &str, setting: &str) -> Result<String, Mishap> {
+        let path = format!("service/{}/inet_listener/{name}/{setting}", self.service);
+        let mut command = Command::new("doveconf");
+        command.arg("-c").arg(&self.configuration).args(["-h", &path]);
+        Ok(run_program(&mut command, DOVECONF_LIMIT)?.trim().to_owned())
+    }
+
+    /// Refuses a file that another one overrides, or that nothing includes.
+    fn prove(&self) -> Result<(), Mishap> {
+        for name in &self.listeners {
+            let port = self.asked(name, "port")?;
+            if port != "0" {
+                return Err(Mishap(format!(
+                    "{}: not in effect: inet_listener {name} still has port {port}; write \"!include {}\" as the last line of {}",
+                    self.file.display(),
+                    self.file.display(),
+                    self.configuration.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has Dovecot close the ports that our daemon shares with it by now.
+    ///
+    /// # Errors
+    ///
+    /// When our file has no effect: it is taken away again.
+    pub fn close(&self, _run: &mut Run<'_>) -> Result<(), Mishap> {
+        self.write(Say::Closed)?;
+        if let Err(why) = self.prove() {
+            self.remove()?;
+            return Err(why);
+        }
+        let pid = self.reload()?;
+        let closed = || self.at.iter().all(|at| process::listening(pid, at).is_empty());
+        until(RELOAD_LIMIT, closed)
+            .map(drop)
+            .map_err(|_| Mishap("Dovecot does not close its ports; see its log".into()))
+    }
+
+    fn listens(&self) -> bool {
+        let listens = |pid| self.at.iter().all(|at| !process::listening(pid, at).is_empty());
+        self.master().is_some_and(listens)
+    }
+
+    /// Has Dovecot open its ports again, beside ours, and then stops ours.
+    ///
+    /// # Errors
+    ///
+    /// When Dovecot does not listen again; ours goes on then.
+    pub fn give_back(&self, run: &mut Run<'_>) -> Result<(), Mishap> {
+        let ours = run.services.process(&self.daemon);
+        if self.master().is_none() || self.listens() {
+            self.remove()?;
+            return run.services.stop(&self.daemon);
+        }
+        if let Some(pid) = ours
+            && !run.gap
+            && self.share(pid).is_ok()
+        {
+            self.write(Say::Shared)?;
+            self.reload()?;
+            if until(Duration::from_secs(3), || self.listens()).is_ok() {
+                run.services.stop(&self.daemon)?;
+                self.remove()?;
+                self.reload()?;
+                return Ok(());
+            }
+        }
+        self.remove()?;
+        run.services.begin_stop(&self.daemon)?;
+        let free = || {
+            ours.is_none_or(|pid| self.at.iter().all(|at| process::listening(pid, at).is_empty()))
+        };
+        let begun = Instant::now();
+        let _ = until(RELOAD_LIMIT, free);
+        self.reload()?;
+        if until(RELOAD_LIMIT, || self.listens()).is_err() {
+            return Err(Mishap("Dovecot does not open its ports; see its log".into()));
+        }
+        run.notes.push(format!(
+            "{}: nobody listened for {} ms",
+            self.service,
+            begun.elapsed().as_millis()
+        ));
+        run.services.stop(&self.daemon)
+    }
+
+    /// Lets Dovecot bind beside the sockets of ours.
+    fn share(&self, pid: i32) -> std::io::Result<()> {
+        for at in &self.at {
+            for listening in process::listening(pid, at) {
+                let socket: OwnedFd = process::take(&listening)?;
+                sockopt::set_socket_reuseport(&socket, true)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where our file stands: the conf.d beside dovecot.conf.
+pub fn own_file(configuration: &Path, protocol: &str) -> PathBuf {
+    let directory = configuration.parent().unwrap_or(Path::new("/etc/dovecot")).join("conf.d");
+    directory.join(format!("{}{protocol}.conf", config::dovecot::ADOPTED_FILE))
+}

@@ -1,0 +1,228 @@
+//! master(8) of Postfix: its sockets, its reload, and the way back.
+
+use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use serde::{Deserialize, Serialize};
+
+use super::marks::{self, Key};
+use super::process::{self, Address};
+use super::steps::{Run, edit, until};
+use super::{Mishap, rewrite};
+
+/// master answers a signal within a tenth of a second.
+const RELOAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whose sockets are kept under a second name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holder {
+    /// master of this queue directory.
+    Master(PathBuf),
+    /// Who listens at the path and has this name.
+    Listener(String),
+}
+
+/// Sockets that go back to master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Return {
+    pub configuration: PathBuf,
+    pub queue: PathBuf,
+    /// `private/smtp`, …
+    pub sockets: Vec<String>,
+    /// Their entries.
+    pub keys: Vec<Key>,
+    pub daemon: String,
+}
+
+/// The master that runs on this queue directory.
+pub fn master(queue: &Path) -> Option<i32> {
+    let text = fs::read_to_string(queue.join("pid/master.pid")).ok()?;
+    let pid = text.trim().parse().ok()?;
+    // The file outlives its process.
+    (process::is_alive(pid) && process::command(pid) == "master").then_some(pid)
+}
+
+/// The name that master bound: it works in its queue directory.
+fn bound(socket: &str) -> Address {
+    Address::Unix(socket.into())
+}
+
+fn is_open(master: i32, socket: &str) -> bool {
+    !process::listening(master, &bound(socket)).is_empty()
+}
+
+/// The second name of a socket, which says whose it is: a process that has ended gets nothing back.
+fn kept(path: &Path, owner: i32) -> Option<PathBuf> {
+    let name = path.file_name()?.to_string_lossy();
+    let started = process::started(owner)?;
+    Some(path.with_file_name(format!(".theoris-{owner}.{started}-{name}")))
+}
+
+fn owner(path: &Path, of: &Holder) -> Option<i32> {
+    match of {
+        Holder::Master(queue) => {
+            let master = master(queue)?;
+            let socket = path.strip_prefix(queue).ok()?.to_str()?;
+            is_open(master, socket).then_some(master)
+        }
+        Holder::Listener(name) => {
+            let listeners = process::listeners(&Address::Unix(path.into()));
+            let named = |pid: &i32| process::command(*pid) == *name;
+            listeners.iter().map(|listening| listening.pid).find(named)
+        }
+    }
+}
+
+/// Gives each socket that an original listens on a second name.
+pub fn keep(paths: &[PathBuf], of: &Holder) -> Result<(), Mishap> {
+    for path in paths {
+        let Some(second) = owner(path, of).and_then(|owner| kept(path, owner)) else { continue };
+        if second.exists() {
+            continue; // of an interrupted run: the path may be ours by now
+        }
+        fs::hard_link(path, &second).map_err(|error| Mishap::file(path, &error))?;
+    }
+    Ok(())
+}
+
+/// Puts the original's socket back in its place, if it still listens on it.
+pub fn put_back(path: &Path, of: &Holder) -> Result<bool, Mishap> {
+    let Some(second) = owner(path, of).and_then(|owner| kept(path, owner)) else {
+        return Ok(false);
+    };
+    if !second.exists() {
+        return Ok(false);
+    }
+    fs::rename(&second, path).map_err(|error| Mishap::file(&second, &error))?;
+    Ok(true)
+}
+
+/// Takes all second names of these sockets away.
+pub fn forget(paths: &[PathBuf]) -> Result<(), Mishap> {
+    for path in paths {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let end = format!("-{}", name.to_string_lossy());
+        let Ok(entries) = fs::read_dir(parent) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(".theoris-") && name.ends_with(&end) {
+                rewrite::remove(&entry.path())
+                    .map_err(|error| Mishap::file(&entry.path(), &error))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until no child of master serves a client at these sockets, and none waits there.
+pub fn agents_idle(queue: &Path, sockets: &[String], patience: Duration) -> Result<(), Mishap> {
+    let Some(master) = master(queue) else { return Ok(()) };
+    let at: Vec<Address> = sockets.iter().map(|socket| bound(socket)).collect();
+    let idle = || process::served(&process::tree(master), &at) == 0;
+    match until(patience, idle) {
+        Ok(_) => Ok(()),
+        Err(waited) => Err(Mishap(format!(
+            "Postfix's own agents still deliver after {} s; try again later or with a longer --patience",
+            waited.as_secs()
+        ))),
+    }
+}
+
+fn hang_up(master: i32) -> Result<(), Mishap> {
+    kill(Pid::from_raw(master), Signal::SIGHUP)
+        .map_err(|error| Mishap(format!("cannot signal master, pid {master}: {error}")))
+}
+
+/// A reload after which master has closed these sockets. master that does not run has.
+pub fn close(queue: &Path, sockets: &[String]) -> Result<(), Mishap> {
+    let Some(pid) = master(queue) else { return Ok(()) };
+    if !sockets.iter().any(|socket| is_open(pid, socket)) {
+        return Ok(());
+    }
+    hang_up(pid)?;
+    let closed = until(RELOAD_LIMIT, || !sockets.iter().any(|socket| is_open(pid, socket)));
+    if master(queue) != Some(pid) {
+        return Err(Mishap(format!("Postfix's master, pid {pid}, has ended at the reload")));
+    }
+    closed.map(drop).map_err(|_| Mishap("Postfix does not close its sockets; see its log".into()))
+}
+
+fn open(pid: i32, sockets: &[String]) -> Result<(), Mishap> {
+    hang_up(pid)?;
+    let all = || sockets.iter().all(|socket| is_open(pid, socket)) || !process::is_alive(pid);
+    let opened = until(RELOAD_LIMIT, all);
+    opened.map(drop).map_err(|_| Mishap("Postfix does not open its sockets; see its log".into()))
+}
+
+/// The way back; see [`Return`]. The marks have been taken away before.
+pub fn give_back(back: &Return, run: &mut Run<'_>) -> Result<(), Mishap> {
+    let Some(pid) = master(&back.queue) else { return Ok(()) }; // it binds them when it starts
+    let (before, missing): (Vec<String>, Vec<String>) =
+        back.sockets.iter().cloned().partition(|socket| is_open(pid, socket));
+    if !missing.is_empty() {
+        open(pid, &missing)?;
+    }
+    let mut lost = Vec::new();
+    for socket in before {
+        let path = back.queue.join(&socket);
+        if !put_back(&path, &Holder::Master(back.queue.clone()))?
+            && run.services.process(&back.daemon).is_some()
+        {
+            lost.push(socket); // master has it open, but its name leads to us
+        }
+    }
+    if !lost.is_empty() {
+        reopen(back, pid, &lost)?;
+    }
+    let paths: Vec<PathBuf> = back.sockets.iter().map(|socket| back.queue.join(socket)).collect();
+    forget(&paths)?;
+    if process::is_alive(pid) { Ok(()) } else { start(back, run) }
+}
+
+/// master binds a socket only when its entry is new to it.
+fn reopen(back: &Return, pid: i32, sockets: &[String]) -> Result<(), Mishap> {
+    let file = back.configuration.join("master.cf");
+    let named =
+        |key: &&Key| sockets.iter().any(|socket| socket.ends_with(&format!("/{}", key.name)));
+    let keys: Vec<Key> = back.keys.iter().filter(named).cloned().collect();
+    edit(&file, |text| marks::mark(text, &keys))?;
+    let closed = close(&back.queue, sockets);
+    edit(&file, |text| marks::unmark(text, &keys))?;
+    closed?;
+    open(pid, sockets)
+}
+
+/// Debian's unit does not start a master that has died.
+fn start(back: &Return, run: &mut Run<'_>) -> Result<(), Mishap> {
+    run.notes.push("Postfix's master had ended at the reload and was started again".into());
+    let mut command = std::process::Command::new("postfix");
+    command.arg("-c").arg(&back.configuration).arg("start").stdin(std::process::Stdio::null());
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Mishap(format!("postfix start: {status}"))),
+        Err(error) => Err(Mishap(format!("postfix start: {error}"))),
+    }
+}
+
+/// Who listens behind a socket path: the process that would answer. Only for sockets that should be ours: an agent of
+/// Postfix complains of a client that says nothing.
+pub fn answers(path: &Path) -> Option<i32> {
+    let directory = fs::File::open(path.parent()?).ok()?;
+    let short = format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), path.file_name()?.to_str()?);
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    );
+    let socket = socket.ok()?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(short.as_str()).ok()?).ok()?;
+    let peer = sockopt::socket_peercred(&socket).ok()?;
+    Some(peer.pid.as_raw_nonzero().get())
+}

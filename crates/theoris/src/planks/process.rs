@@ -1,0 +1,318 @@
+//! What /proc tells of the originals and of ours: who listens where, and who is still being served.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+/// Where a service listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(out),
+            Self::Unix(path) => path.display().fmt(out),
+        }
+    }
+}
+
+/// A listening socket in a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    pub pid: i32,
+    pub descriptor: i32,
+    pub inode: u64,
+}
+
+/// One line of /proc/net/unix or /proc/net/tcp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    listens: bool,
+    /// 0: nobody has accepted it yet.
+    inode: u64,
+    at: Address,
+}
+
+/// The kernel's names for a socket that is connected: accepted, or not yet.
+const CONNECTED: [&str; 2] = ["03", "02"];
+const UNIX_LISTENS: &str = "00010000";
+const TCP_ESTABLISHED: &str = "01";
+const TCP_LISTENS: &str = "0A";
+
+fn unix_rows(text: &str) -> Vec<Row> {
+    let row = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let flags = words.nth(3)?;
+        let state = words.nth(1)?;
+        let inode = words.next()?.parse().ok()?;
+        let path = words.next()?;
+        let listens = flags == UNIX_LISTENS;
+        (listens || CONNECTED.contains(&state)).then(|| Row {
+            listens,
+            inode,
+            at: Address::Unix(path.into()),
+        })
+    };
+    text.lines().skip(1).filter_map(row).collect()
+}
+
+fn tcp_rows(text: &str) -> Vec<Row> {
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (local, state, inode) = (words.get(1)?, *words.get(3)?, words.get(9)?);
+        let listens = state == TCP_LISTENS;
+        (listens || state == TCP_ESTABLISHED).then_some(())?;
+        Some(Row { listens, inode: inode.parse().ok()?, at: Address::Tcp(hex_address(local)?) })
+    };
+    text.lines().skip(1).filter_map(row).collect()
+}
+
+/// `0100007F:0019`: each 32 bits in the machine's order.
+fn hex_address(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let digits = host.get(at * 8..at * 8 + 8)?;
+        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
+    };
+    let host: IpAddr = match host.len() {
+        8 => Ipv4Addr::from(word(0)?).into(),
+        32 => {
+            let mut octets = [0; 16];
+            for (index, four) in octets.chunks_mut(4).enumerate() {
+                four.copy_from_slice(&word(index)?);
+            }
+            Ipv6Addr::from(octets).into()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(host, port))
+}
+
+/// The sockets of the name space that a process lives in.
+fn rows(pid: i32) -> Vec<Row> {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}"));
+    let mut rows = unix_rows(&read("unix").unwrap_or_default());
+    for name in ["tcp", "tcp6"] {
+        rows.extend(tcp_rows(&read(name).unwrap_or_default()));
+    }
+    rows
+}
+
+/// The sockets that a process has open: descriptor and inode.
+fn sockets(pid: i32) -> Vec<(i32, u64)> {
+    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let socket = |entry: fs::DirEntry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, inode))
+    };
+    open.flatten().filter_map(socket).collect()
+}
+
+fn is_at(row: &Row, wanted: &Address) -> bool {
+    match (&row.at, wanted) {
+        (Address::Tcp(have), Address::Tcp(want)) if !row.listens => {
+            have.port() == want.port()
+                && (want.ip().is_unspecified()
+                    || have.ip().to_canonical() == want.ip().to_canonical())
+        }
+        (have, want) => have == want,
+    }
+}
+
+/// Who listens on all addresses, and as IPv6 for both kinds, listens on this one too.
+fn is_everywhere(row: &Row, wanted: &Address) -> bool {
+    match (&row.at, wanted) {
+        (Address::Tcp(have), Address::Tcp(want)) => {
+            have.port() == want.port() && have.ip().is_unspecified()
+        }
+        _ => false,
+    }
+}
+
+/// The listening sockets of a process at an address, as it named it itself.
+pub fn listening(pid: i32, at: &Address) -> Vec<Listening> {
+    let (rows, open) = (rows(pid), sockets(pid));
+    let held = |fits: fn(&Row, &Address) -> bool| -> Vec<Listening> {
+        let fitting = rows.iter().filter(|row| row.listens && fits(row, at));
+        let inodes: BTreeSet<u64> = fitting.map(|row| row.inode).collect();
+        let held = open.iter().filter(|(_, inode)| inodes.contains(inode));
+        held.map(|&(descriptor, inode)| Listening { pid, descriptor, inode }).collect()
+    };
+    let exactly = held(is_at);
+    if exactly.is_empty() { held(is_everywhere) } else { exactly }
+}
+
+/// Every process of the machine that listens there.
+pub fn listeners(at: &Address) -> Vec<Listening> {
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    let others = all().into_iter().filter(|pid| *pid != me);
+    others.flat_map(|pid| listening(pid, at)).collect()
+}
+
+/// Connections that these processes serve at these addresses; on unix sockets also those that wait to be accepted.
+/// Without addresses: all that any of their unix sockets accepted.
+pub fn served(pids: &[i32], at: &[Address]) -> usize {
+    let Some(first) = pids.first() else { return 0 };
+    let held: BTreeSet<u64> =
+        pids.iter().flat_map(|pid| sockets(*pid)).map(|(_, inode)| inode).collect();
+    let counts = |row: &&Row| {
+        let here = match &row.at {
+            Address::Unix(_) if at.is_empty() => held.contains(&row.inode),
+            // Nobody's yet: it waits in the listening socket's queue.
+            Address::Unix(_) => row.inode == 0 || held.contains(&row.inode),
+            Address::Tcp(_) => held.contains(&row.inode),
+        };
+        !row.listens && here && (at.is_empty() || at.iter().any(|at| is_at(row, at)))
+    };
+    rows(*first).iter().filter(counts).count()
+}
+
+/// A process and all that descend from it.
+pub fn tree(root: i32) -> Vec<i32> {
+    let parents: Vec<(i32, i32)> =
+        all().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(of) = found.get(next).copied() {
+        next += 1;
+        for (pid, parent) in &parents {
+            if *parent == of && !found.contains(pid) {
+                found.push(*pid);
+            }
+        }
+    }
+    found
+}
+
+fn all() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The fields of /proc/PID/stat behind the name.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// When it started, in clock ticks since the boot: with the pid, one process and no other.
+pub fn started(pid: i32) -> Option<u64> {
+    stat(pid)?.get(19)?.parse().ok()
+}
+
+/// Whether it lives; a zombie does not.
+pub fn is_alive(pid: i32) -> bool {
+    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z"))
+}
+
+/// Whether a signal has stopped it.
+pub fn is_stopped(pid: i32) -> bool {
+    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state == "T"))
+}
+
+/// The name of its program, as the kernel keeps it.
+pub fn command(pid: i32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// The systemd unit that it belongs to.
+pub fn unit(pid: i32) -> Option<String> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    unit_of(&groups)
+}
+
+fn unit_of(groups: &str) -> Option<String> {
+    let named =
+        groups.lines().find(|line| line.starts_with("0::") || line.contains(":name=systemd:"))?;
+    let path = Path::new(named.rsplit_once(':')?.1);
+    let unit =
+        path.iter().rev().filter_map(|name| name.to_str()).find(|name| name.ends_with(".service"));
+    unit.map(str::to_owned)
+}
+
+/// The same socket as the process has: connections that wait in its queue are then ours too.
+///
+/// # Errors
+///
+/// The system's: a kernel before 5.6, or no right to trace the process.
+pub fn take(listening: &Listening) -> std::io::Result<OwnedFd> {
+    let pid = Pid::from_raw(listening.pid).ok_or(std::io::ErrorKind::NotFound)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let taken = pidfd_getfd(&process, listening.descriptor, PidfdGetfdFlags::empty())?;
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn sockets_and_who_is_served_are_found() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let unix = UnixListener::bind(&path).unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = [Address::Unix(path.clone()), Address::Tcp(tcp.local_addr().unwrap())];
+        for at in &at {
+            assert_eq!(listening(me, at).len(), 1, "{at}");
+        }
+        assert_eq!(served(&[me], &at), 0);
+        let _one = UnixStream::connect(&path).unwrap();
+        assert_eq!(served(&[me], &at[..1]), 1, "waits to be accepted");
+        let _one = unix.accept().unwrap();
+        assert_eq!(served(&[me], &at[..1]), 1);
+        let _two = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        let two = tcp.accept().unwrap();
+        assert_eq!(served(&[me], &at[1..]), 1);
+        drop(two);
+        let taken = take(&listening(me, &at[1])[0]).unwrap();
+        assert_eq!(TcpListener::from(taken).local_addr().unwrap(), tcp.local_addr().unwrap());
+        assert!(tree(parent(me).unwrap()).contains(&me));
+        assert!(is_alive(me) && !is_stopped(me) && started(me).is_some());
+        assert!(!is_alive(i32::MAX - 1));
+    }
+
+    #[test]
+    fn addresses_and_units_are_read() {
+        assert_eq!(hex_address("0100007F:0019"), Some("127.0.0.1:25".parse().unwrap()));
+        let loopback = "00000000000000000000000001000000:22BB";
+        assert_eq!(hex_address(loopback), Some("[::1]:8891".parse().unwrap()));
+        assert_eq!(hex_address("01:"), None);
+        let v2 = "0::/system.slice/system-postfix.slice/postfix@-.service\n";
+        assert_eq!(unit_of(v2).as_deref(), Some("postfix@-.service"));
+        assert_eq!(unit_of("0::/user.slice/session-1.scope\n"), None);
+    }
+
+    #[test]
+    fn who_listens_everywhere_listens_here_too() {
+        let row =
+            |at: &str, listens| Row { listens, inode: 1, at: Address::Tcp(at.parse().unwrap()) };
+        let want = Address::Tcp("127.0.0.1:110".parse().unwrap());
+        assert!(is_everywhere(&row("0.0.0.0:110", true), &want));
+        assert!(is_everywhere(&row("[::]:110", true), &want));
+        assert!(!is_at(&row("127.0.0.2:110", true), &want));
+        let all = Address::Tcp("0.0.0.0:110".parse().unwrap());
+        assert!(is_at(&row("127.0.0.2:110", false), &all) && !is_at(&row("[::]:110", true), &all));
+        assert!(is_at(&row("[::ffff:127.0.0.1]:110", false), &want));
+    }
+}

@@ -1,0 +1,227 @@
+//! Who starts and stops services: systemd on a host. Behind a trait, so that nothing else here knows a unit.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Mishap, rewrite};
+
+/// Longer than a start or a stop may take, no question takes.
+const QUESTION: Duration = Duration::from_secs(5);
+/// A plank that has not started by then is rolled back.
+pub const START_LIMIT: Duration = Duration::from_secs(6);
+/// A supervisor gives its connections ten seconds, then a little mercy.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+
+/// The service manager of the host.
+pub trait Services {
+    /// Why one of our daemons cannot be started here at all.
+    ///
+    /// # Errors
+    ///
+    /// That reason.
+    fn prepared(&mut self, daemon: &str) -> Result<(), Mishap>;
+
+    /// Starts one of our daemons, waits until it says that it is ready, and starts it at each boot.
+    ///
+    /// # Errors
+    ///
+    /// What it said instead.
+    fn start(&mut self, daemon: &str) -> Result<(), Mishap>;
+
+    /// Stops one of our daemons, also at boot. One that does not run is no error.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be stopped.
+    fn stop(&mut self, daemon: &str) -> Result<(), Mishap>;
+
+    /// Asks one of our daemons to stop: it closes its ports at once, and ends what it has begun.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked.
+    fn begin_stop(&mut self, daemon: &str) -> Result<(), Mishap>;
+
+    /// The process of one of our daemons.
+    fn process(&mut self, daemon: &str) -> Option<i32>;
+
+    /// The process of an original.
+    fn original(&mut self, unit: &str) -> Option<i32>;
+
+    /// Ends an original that serves nobody any more: at once, without its last deeds (OpenDKIM would remove our
+    /// socket), and keeps its runtime directory. It does not come back at boot.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be ended.
+    fn end_original(&mut self, unit: &str) -> Result<(), Mishap>;
+
+    /// Starts an original, at boot too if it was so before.
+    ///
+    /// # Errors
+    ///
+    /// What it said instead.
+    fn start_original(&mut self, unit: &str) -> Result<(), Mishap>;
+}
+
+/// systemd, by systemctl.
+#[derive(Clone, Debug)]
+pub struct Systemd {
+    /// Where drop-ins of the running system stand.
+    pub units: PathBuf,
+}
+
+const DROP_IN: &str = "50-theoris.conf";
+/// What makes a stop leave our socket where it is.
+const ENDING: &str = "# Written by theoris adopt; theoris release takes it away.\n[Service]\nRestart=no\nKillSignal=SIGKILL\nRuntimeDirectoryPreserve=yes\n";
+/// Beside it: the original was started at boot.
+const ENABLED: &str = "50-theoris.enabled";
+
+impl Systemd {
+    fn drop_in(&self, unit: &str, name: &str) -> PathBuf {
+        self.units.join(format!("{unit}.d")).join(name)
+    }
+
+    fn property(unit: &str, name: &str) -> Option<String> {
+        let words = ["show", "--property", name, "--value", unit];
+        systemctl(&words, QUESTION).ok().map(|text| text.trim().to_owned())
+    }
+
+    fn pid(unit: &str) -> Option<i32> {
+        Self::property(unit, "MainPID")?.parse().ok().filter(|pid| *pid > 0)
+    }
+}
+
+/// The unit of one of our daemons.
+pub fn unit(daemon: &str) -> String {
+    format!("theoris-{daemon}.service")
+}
+
+impl Services for Systemd {
+    fn prepared(&mut self, daemon: &str) -> Result<(), Mishap> {
+        let unit = unit(daemon);
+        match Self::property(&unit, "LoadState").as_deref() {
+            Some("loaded") => Ok(()),
+            Some(_) => Err(Mishap(format!("{unit} is not installed; install the package of {daemon}"))),
+            None => Err(Mishap("systemd does not answer: planks are swapped under systemd only; in a container run the daemons in the foreground".into())),
+        }
+    }
+
+    fn start(&mut self, daemon: &str) -> Result<(), Mishap> {
+        let unit = unit(daemon);
+        let started = systemctl(&["start", &unit], START_LIMIT)
+            .and_then(|_| systemctl(&["enable", &unit], QUESTION));
+        started.map(drop).map_err(|why| {
+            let told = last_lines(&unit);
+            Mishap(format!(
+                "{unit} does not start: {}",
+                if told.is_empty() { &why.0 } else { &told }
+            ))
+        })
+    }
+
+    fn stop(&mut self, daemon: &str) -> Result<(), Mishap> {
+        let unit = unit(daemon);
+        systemctl(&["disable", &unit], QUESTION).ok();
+        systemctl(&["stop", &unit], STOP_LIMIT)?;
+        systemctl(&["reset-failed", &unit], QUESTION).ok();
+        Ok(())
+    }
+
+    fn begin_stop(&mut self, daemon: &str) -> Result<(), Mishap> {
+        systemctl(&["stop", "--no-block", &unit(daemon)], QUESTION).map(drop)
+    }
+
+    fn process(&mut self, daemon: &str) -> Option<i32> {
+        Self::pid(&unit(daemon))
+    }
+
+    fn original(&mut self, unit: &str) -> Option<i32> {
+        Self::pid(unit)
+    }
+
+    fn end_original(&mut self, unit: &str) -> Result<(), Mishap> {
+        let path = self.drop_in(unit, DROP_IN);
+        let failed = |error: std::io::Error| Mishap::file(&path, &error);
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+        if systemctl(&["is-enabled", unit], QUESTION).is_ok_and(|said| said.trim() == "enabled") {
+            let note = self.drop_in(unit, ENABLED);
+            std::fs::write(&note, "").map_err(|error| Mishap::file(&note, &error))?;
+            systemctl(&["disable", unit], QUESTION)?;
+        }
+        rewrite::replace(&path, ENDING.as_bytes()).map_err(failed)?;
+        systemctl(&["daemon-reload"], START_LIMIT)?;
+        systemctl(&["stop", unit], STOP_LIMIT)?;
+        systemctl(&["reset-failed", unit], QUESTION).ok();
+        Ok(())
+    }
+
+    fn start_original(&mut self, unit: &str) -> Result<(), Mishap> {
+        let (path, note) = (self.drop_in(unit, DROP_IN), self.drop_in(unit, ENABLED));
+        if path.exists() {
+            rewrite::remove(&path).map_err(|error| Mishap::file(&path, &error))?;
+            systemctl(&["daemon-reload"], START_LIMIT)?;
+        }
+        systemctl(&["start", unit], START_LIMIT)?;
+        if note.exists() {
+            systemctl(&["enable", unit], QUESTION)?;
+            rewrite::remove(&note).map_err(|error| Mishap::file(&note, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// The last words of a unit that did not start.
+fn last_lines(unit: &str) -> String {
+    let words = ["--no-pager", "--quiet", "-o", "cat", "-n", "3", "-u", unit];
+    let said = run(Command::new("journalctl").args(words), QUESTION).unwrap_or_default();
+    said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
+}
+
+fn systemctl(words: &[&str], limit: Duration) -> Result<String, Mishap> {
+    run(Command::new("systemctl").args(words), limit)
+}
+
+/// Runs a program to its end, or ends it.
+///
+/// # Errors
+///
+/// What it said, or that it took too long.
+pub fn run(command: &mut Command, limit: Duration) -> Result<String, Mishap> {
+    let name = format!("{command:?}").replace('"', "");
+    let failed = |error: std::io::Error| Mishap(format!("{name}: {error}"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let read = |source: Option<Box<dyn std::io::Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            if let Some(source) = source {
+                let _ = source.take(1 << 20).read_to_end(&mut text);
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    };
+    let out = read(out.map(|pipe| Box::new(pipe) as Box<dyn std::io::Read + Send>));
+    let err = read(err.map(|pipe| Box::new(pipe) as Box<dyn std::io::Read + Send>));
+    let end = Instant::now() + limit;
+    let status = loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) => break status,
+            None if Instant::now() >= end => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Mishap(format!("{name}: not done after {} s", limit.as_secs())));
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    if status.success() {
+        return Ok(out.join().unwrap_or_default());
+    }
+    let said = err.join().unwrap_or_default();
+    let said = said.lines().map(str::trim).collect::<Vec<_>>().join(" | ");
+    Err(Mishap(format!("{name}: {}", if said.is_empty() { status.to_string() } else { said })))
+}
