@@ -9,3 +9,4 @@ mod config;
 mod crash;
 mod samples;
 mod seams;
+mod swap;

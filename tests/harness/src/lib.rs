@@ -28,6 +28,7 @@ pub mod proof;
 pub mod remote;
 pub mod scram;
 pub mod scratch;
+pub mod services;
 pub mod site;
 pub mod skip;
 pub mod strace;

@@ -159,27 +159,22 @@ fn show_adoption(asked: &Asked, services: &mut dyn Services) -> u8 {
 }
 
 fn show_release(asked: &Asked) -> u8 {
-    match release_plan(&asked.planks, &asked.places) {
-        Ok(plan) => {
-            let mut worst = code::FINE;
-            for (plank, steps) in plan {
-                match steps {
-                    None => {
-                        println!("{}: is not adopted", plank.name());
-                        worst = code::CRITICAL;
-                    }
-                    Some(steps) => {
-                        steps.iter().for_each(|step| println!("{}: {step}", plank.name()));
-                    }
-                }
+    let mut worst = code::FINE;
+    for plank in &asked.planks {
+        let name = plank.name();
+        match release_plan(*plank, &asked.places) {
+            Ok(Some(steps)) => steps.iter().for_each(|step| println!("{name}: {step}")),
+            Ok(None) => {
+                println!("{name}: is not adopted");
+                worst = code::CRITICAL;
             }
-            worst
-        }
-        Err(why) => {
-            eprintln!("theoris release: {why}");
-            code::CRITICAL
+            Err(why) => {
+                eprintln!("theoris release: {why}");
+                worst = code::CRITICAL;
+            }
         }
     }
+    worst
 }
 
 /// Between two looks of the guard.

@@ -34,11 +34,14 @@ pub struct Part {
     /// Ours.
     pub file: PathBuf,
     pub daemon: String,
+    /// Whom `auth-master` has to be for; nothing when our broker reaches it as it is.
+    pub master_user: Option<String>,
 }
 
 /// What our file says of each listener.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Say {
+    Prepared,
     Closed,
     Shared,
 }
@@ -46,13 +49,21 @@ enum Say {
 impl Part {
     fn text(&self, say: Say) -> String {
         let line = match say {
-            Say::Closed => "port = 0",
-            Say::Shared => "reuse_port = yes",
+            Say::Prepared => None,
+            Say::Closed => Some("port = 0"),
+            Say::Shared => Some("reuse_port = yes"),
         };
         let mut text = format!(
-            "# Written by theoris adopt: {} serves these ports. theoris release removes this file.\nservice {} {{\n",
-            self.daemon, self.service
+            "# Written by theoris adopt: {} serves these ports. theoris release removes this file.\n",
+            self.daemon
         );
+        if let Some(user) = &self.master_user {
+            text.push_str(&format!(
+                "service auth {{\n  unix_listener auth-master {{\n    user = {user}\n    mode = 0600\n  }}\n}}\n"
+            ));
+        }
+        let Some(line) = line else { return text };
+        text.push_str(&format!("service {} {{\n", self.service));
         for name in &self.listeners {
             text.push_str(&format!("  inet_listener {name} {{\n    {line}\n  }}\n"));
         }
@@ -97,17 +108,52 @@ impl Part {
         Ok(run_program(&mut command, DOVECONF_LIMIT)?.trim().to_owned())
     }
 
+    /// Lets our broker confirm logins with Dovecot's auth.
+    ///
+    /// # Errors
+    ///
+    /// When our file has no effect: it is taken away again.
+    pub fn prepare(&self) -> Result<(), Mishap> {
+        let Some(user) = &self.master_user else { return Ok(()) };
+        self.write(Say::Prepared)?;
+        let mut command = Command::new("doveconf");
+        command.arg("-c").arg(&self.configuration);
+        command.args(["-h", "service/auth/unix_listener/auth-master/user"]);
+        let has = run_program(&mut command, DOVECONF_LIMIT)?;
+        if has.trim() != user {
+            self.remove()?;
+            return Err(
+                self.no_effect(&format!("unix_listener auth-master has user {:?}", has.trim()))
+            );
+        }
+        self.reload()?;
+        let wanted =
+            nix::unistd::User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
+        let path = self.base.join("auth-master");
+        let owned = || {
+            let facts = fs::metadata(&path);
+            facts.is_ok_and(|facts| Some(std::os::unix::fs::MetadataExt::uid(&facts)) == wanted)
+        };
+        until(RELOAD_LIMIT, owned).map(drop).map_err(|_| {
+            Mishap(format!("{}: does not become {user}'s; see Dovecot's log", path.display()))
+        })
+    }
+
+    fn no_effect(&self, what: &str) -> Mishap {
+        Mishap(format!(
+            "{}: not in effect: {what}; write \"!include {}\" as the last line of {}",
+            self.file.display(),
+            self.file.display(),
+            self.configuration.display()
+        ))
+    }
+
     /// Refuses a file that another one overrides, or that nothing includes.
     fn prove(&self) -> Result<(), Mishap> {
         for name in &self.listeners {
             let port = self.asked(name, "port")?;
             if port != "0" {
-                return Err(Mishap(format!(
-                    "{}: not in effect: inet_listener {name} still has port {port}; write \"!include {}\" as the last line of {}",
-                    self.file.display(),
-                    self.file.display(),
-                    self.configuration.display()
-                )));
+                return Err(self.no_effect(&format!("inet_listener {name} still has port {port}")));
             }
         }
         Ok(())
@@ -144,8 +190,14 @@ impl Part {
     pub fn give_back(&self, run: &mut Run<'_>) -> Result<(), Mishap> {
         let ours = run.services.process(&self.daemon);
         if self.master().is_none() || self.listens() {
-            self.remove()?;
-            return run.services.stop(&self.daemon);
+            run.services.stop(&self.daemon)?;
+            if self.file.exists() {
+                self.remove()?;
+                if self.master().is_some() {
+                    self.reload()?; // it may have given our broker its auth-master
+                }
+            }
+            return Ok(());
         }
         if let Some(pid) = ours
             && !run.gap

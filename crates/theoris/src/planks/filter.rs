@@ -90,13 +90,14 @@ impl Filter {
             }
             return run.stop(&self.daemon); // it shares the port with us, or has its path again
         }
+        run.services.prepare_original(&self.unit)?;
         let log = self.log.as_deref().map(unsigned::Mark::here);
         let (begun, result) = match &self.at {
             Address::Unix(path) => (Instant::now(), self.back_at(path, run)),
             Address::Tcp(_) => self.back_on_port(run),
         };
         result?;
-        let listens = until(START_LIMIT, || !self.originals().is_empty());
+        let listens = until(START_LIMIT, || process::is_listened(&self.at));
         let gap = begun.elapsed();
         if listens.is_err() {
             return Err(Mishap(format!("{} does not listen on {}", self.unit, self.at)));
@@ -130,7 +131,7 @@ impl Filter {
         }
         let begun = Instant::now();
         let back = run.services.begin_stop(&self.daemon).and_then(|()| {
-            let free = || ours.is_none_or(|_| process::listeners(&self.at).is_empty());
+            let free = || ours.is_none() || !process::is_listened(&self.at);
             let _ = until(START_LIMIT, free);
             let started = run.services.start_original(&self.unit);
             if started.is_err() {

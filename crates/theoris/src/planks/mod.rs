@@ -21,7 +21,7 @@ mod unsigned;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crate::plank::Plank;
 pub use prospect::Prospect;
@@ -162,6 +162,7 @@ fn forward(
     services: &mut dyn Services,
     tell: &mut dyn FnMut(&str),
 ) -> Result<(), Mishap> {
+    let mut closed = None;
     for step in &prospect.there {
         journal.step = step.to_string();
         record.set_journal(journal)?;
@@ -171,6 +172,17 @@ fn forward(
         let done = run.step(step);
         run.notes.iter().for_each(|note| tell(note));
         done?;
+        match step {
+            Step::EndFilter(_) | Step::CloseDovecot(_) if manner.gap => {
+                closed = Some(Instant::now())
+            }
+            Step::Start { .. } => {
+                if let Some(closed) = closed.take() {
+                    tell(&format!("nobody listened for {} ms", closed.elapsed().as_millis()));
+                }
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -211,18 +223,13 @@ pub fn release(
     })
 }
 
-/// What a release would do.
+/// What a release would do; nothing for a plank that is not adopted.
 ///
 /// # Errors
 ///
 /// When the record cannot be read.
-pub fn release_plan(
-    planks: &[Plank],
-    places: &Places,
-) -> Result<Vec<(Plank, Option<Vec<Step>>)>, Mishap> {
-    let adopted = record::adopted(&places.state)?;
-    let plan = |plank: &Plank| (*plank, adopted.get(plank).map(|known| known.back.clone()));
-    Ok(planks.iter().map(plan).collect())
+pub fn release_plan(plank: Plank, places: &Places) -> Result<Option<Vec<Step>>, Mishap> {
+    Ok(record::adopted(&places.state)?.remove(&plank).map(|known| known.back))
 }
 
 /// Ends what an interrupted run began: an adoption is undone, a release completed.

@@ -90,7 +90,8 @@ pub fn keep(paths: &[PathBuf], of: &Holder) -> Result<(), Mishap> {
     Ok(())
 }
 
-/// Puts the original's socket back in its place, if it still listens on it.
+/// Puts the original's socket back in its place, if it still listens on it. The second name stays, so that this can be
+/// done again.
 pub fn put_back(path: &Path, of: &Holder) -> Result<bool, Mishap> {
     let Some(second) = owner(path, of).and_then(|owner| kept(path, owner)) else {
         return Ok(false);
@@ -98,7 +99,13 @@ pub fn put_back(path: &Path, of: &Holder) -> Result<bool, Mishap> {
     if !second.exists() {
         return Ok(false);
     }
-    fs::rename(&second, path).map_err(|error| Mishap::file(&second, &error))?;
+    let third = second.with_extension("back");
+    let _ = fs::remove_file(&third);
+    fs::hard_link(&second, &third)
+        .and_then(|()| fs::rename(&third, path))
+        .map_err(|error| Mishap::file(&second, &error))?;
+    // Two names of one socket: rename(2) does nothing then.
+    let _ = fs::remove_file(&third);
     Ok(true)
 }
 
@@ -110,7 +117,9 @@ pub fn forget(paths: &[PathBuf]) -> Result<(), Mishap> {
         let Ok(entries) = fs::read_dir(parent) else { continue };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(".theoris-") && name.ends_with(&end) {
+            if name.starts_with(".theoris-")
+                && (name.ends_with(&end) || name.ends_with(&format!("{end}.back")))
+            {
                 rewrite::remove(&entry.path())
                     .map_err(|error| Mishap::file(&entry.path(), &error))?;
             }
@@ -166,6 +175,9 @@ pub fn give_back(back: &Return, run: &mut Run<'_>) -> Result<(), Mishap> {
         back.sockets.iter().cloned().partition(|socket| is_open(pid, socket));
     if !missing.is_empty() {
         open(pid, &missing)?;
+        let new: Vec<PathBuf> = missing.iter().map(|socket| back.queue.join(socket)).collect();
+        forget(&new)?;
+        keep(&new, &Holder::Master(back.queue.clone()))?;
     }
     let mut lost = Vec::new();
     for socket in before {
@@ -179,8 +191,6 @@ pub fn give_back(back: &Return, run: &mut Run<'_>) -> Result<(), Mishap> {
     if !lost.is_empty() {
         reopen(back, pid, &lost)?;
     }
-    let paths: Vec<PathBuf> = back.sockets.iter().map(|socket| back.queue.join(socket)).collect();
-    forget(&paths)?;
     if process::is_alive(pid) { Ok(()) } else { start(back, run) }
 }
 
@@ -194,7 +204,9 @@ fn reopen(back: &Return, pid: i32, sockets: &[String]) -> Result<(), Mishap> {
     let closed = close(&back.queue, sockets);
     edit(&file, |text| marks::unmark(text, &keys))?;
     closed?;
-    open(pid, sockets)
+    open(pid, sockets)?;
+    let new: Vec<PathBuf> = sockets.iter().map(|socket| back.queue.join(socket)).collect();
+    keep(&new, &Holder::Master(back.queue.clone()))
 }
 
 /// Debian's unit does not start a master that has died.

@@ -1,6 +1,6 @@
 //! What /proc tells of the originals and of ours: who listens where, and who is still being served.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -142,7 +142,11 @@ fn is_everywhere(row: &Row, wanted: &Address) -> bool {
 
 /// The listening sockets of a process at an address, as it named it itself.
 pub fn listening(pid: i32, at: &Address) -> Vec<Listening> {
-    let (rows, open) = (rows(pid), sockets(pid));
+    listening_among(pid, &rows(pid), at)
+}
+
+fn listening_among(pid: i32, rows: &[Row], at: &Address) -> Vec<Listening> {
+    let open = sockets(pid);
     let held = |fits: fn(&Row, &Address) -> bool| -> Vec<Listening> {
         let fitting = rows.iter().filter(|row| row.listens && fits(row, at));
         let inodes: BTreeSet<u64> = fitting.map(|row| row.inode).collect();
@@ -156,8 +160,15 @@ pub fn listening(pid: i32, at: &Address) -> Vec<Listening> {
 /// Every process of the machine that listens there.
 pub fn listeners(at: &Address) -> Vec<Listening> {
     let me = i32::try_from(std::process::id()).unwrap_or_default();
-    let others = all().into_iter().filter(|pid| *pid != me);
-    others.flat_map(|pid| listening(pid, at)).collect()
+    // The tables are those of a network name space, and may be long: each is read once.
+    let mut tables: BTreeMap<PathBuf, Vec<Row>> = BTreeMap::new();
+    let mut found = Vec::new();
+    for pid in all().into_iter().filter(|pid| *pid != me) {
+        let Ok(space) = fs::read_link(format!("/proc/{pid}/ns/net")) else { continue };
+        let rows = tables.entry(space).or_insert_with(|| rows(pid));
+        found.extend(listening_among(pid, rows, at));
+    }
+    found
 }
 
 /// Connections that these processes serve at these addresses; on unix sockets also those that wait to be accepted.
@@ -176,6 +187,23 @@ pub fn served(pids: &[i32], at: &[Address]) -> usize {
         !row.listens && here && (at.is_empty() || at.iter().any(|at| is_at(row, at)))
     };
     rows(*first).iter().filter(counts).count()
+}
+
+/// Clients that have reached the unix sockets of one of our daemons, whose names are made of its pid, and that nobody has
+/// accepted yet.
+pub fn waiting(pid: i32) -> usize {
+    let name = format!("/.theoris-{pid}-");
+    let ours = |row: &&Row| {
+        row.inode == 0
+            && matches!(&row.at, Address::Unix(path) if path.to_string_lossy().contains(&name))
+    };
+    rows(pid).iter().filter(ours).count()
+}
+
+/// Whether anybody listens there. (Who that is takes much longer to tell.)
+pub fn is_listened(at: &Address) -> bool {
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    rows(me).iter().any(|row| row.listens && (is_at(row, at) || is_everywhere(row, at)))
 }
 
 /// A process and all that descend from it.

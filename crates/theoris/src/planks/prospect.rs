@@ -110,7 +110,7 @@ pub fn of(plank: Plank, places: &Places, manner: Manner, services: &mut dyn Serv
     }
     let Some(planned) = daemon(plank, places, &mut prospect) else { return prospect };
     match plank {
-        Plank::Dkim => dkim(&planned, places, services, &mut prospect),
+        Plank::Dkim => dkim(&planned, places, manner, services, &mut prospect),
         Plank::SmtpOut => smtp_out(&planned, places, &mut prospect),
         Plank::Pop3 => login("pop3", &planned, places, manner, &mut prospect),
         Plank::Imap => login("imap", &planned, places, manner, &mut prospect),
@@ -172,30 +172,19 @@ fn daemon(plank: Plank, places: &Places, prospect: &mut Prospect) -> Option<Plan
     }
 }
 
-fn dkim(planned: &Planned, places: &Places, services: &mut dyn Services, prospect: &mut Prospect) {
+fn dkim(
+    planned: &Planned,
+    places: &Places,
+    manner: Manner,
+    services: &mut dyn Services,
+    prospect: &mut Prospect,
+) {
     let daemon = Plank::Dkim.daemon().to_owned();
     let addresses = planned.addresses();
     let [at] = addresses.as_slice() else {
         return prospect.refuse(format!("{}: one Socket is needed", places.opendkim.display()));
     };
-    let place = socket_place(&places.opendkim);
-    let mut pids: Vec<i32> = process::listeners(at).iter().map(|listening| listening.pid).collect();
-    pids.dedup();
-    match pids.as_slice() {
-        [] => prospect.refuse(format!(
-            "{place}: nobody listens on {at}: start {OPENDKIM}, or theoris-{daemon} itself if there is nothing to take over"
-        )),
-        pids => {
-            for pid in pids.iter().filter(|pid| !is_of(**pid, filter::PROGRAM)) {
-                let name = process::command(*pid);
-                prospect.refuse(format!("{place}: {at} belongs to {name}, pid {pid}, not to OpenDKIM"));
-            }
-            let unit = services.original(OPENDKIM);
-            if !pids.iter().any(|pid| Some(*pid) == unit || unit.is_some_and(|unit| process::tree(unit).contains(pid))) {
-                prospect.refuse(format!("{place}: OpenDKIM, pid {}, does not run as {OPENDKIM}; start it so first", pids.first().unwrap_or(&0)));
-            }
-        }
-    }
+    refuse_strangers(at, &socket_place(&places.opendkim), services, prospect);
     let host = Host::read(&Disk, &places.postfix, &mut Problems::default());
     let log = log_of(&host);
     let part =
@@ -219,11 +208,39 @@ fn dkim(planned: &Planned, places: &Places, services: &mut dyn Services, prospec
                 Step::Forget { paths },
             ]
         }
+        // Without handed sockets a port is free only when OpenDKIM has gone.
+        Address::Tcp(_) if manner.gap => vec![Step::EndFilter(part.clone()), start(Vec::new())],
         Address::Tcp(_) => vec![start(vec![at.clone()]), Step::EndFilter(part.clone())],
     };
     prospect.there = there;
     prospect.held.original = Some(OPENDKIM.into());
     prospect.back = vec![Step::ReturnFilter(part)];
+}
+
+/// The socket has to be that of the unit: what else listens there is not ours to end.
+fn refuse_strangers(
+    at: &Address,
+    place: &str,
+    services: &mut dyn Services,
+    prospect: &mut Prospect,
+) {
+    let mut pids: Vec<i32> = process::listeners(at).iter().map(|listening| listening.pid).collect();
+    pids.dedup();
+    let Some(first) = pids.first() else {
+        return prospect.refuse(format!(
+            "{place}: nobody listens on {at}: start {OPENDKIM}, or, if there is nothing to take over, theoris-dkim-milter.service"
+        ));
+    };
+    for pid in pids.iter().filter(|pid| !is_of(**pid, filter::PROGRAM)) {
+        let name = process::command(*pid);
+        prospect.refuse(format!("{place}: {at} belongs to {name}, pid {pid}, not to OpenDKIM"));
+    }
+    let unit = services.original(OPENDKIM).map(process::tree).unwrap_or_default();
+    if !pids.iter().any(|pid| unit.contains(pid)) {
+        prospect.refuse(format!(
+            "{place}: OpenDKIM, pid {first}, does not run as {OPENDKIM}; start it so first"
+        ));
+    }
 }
 
 fn socket_place(file: &Path) -> String {
@@ -308,16 +325,20 @@ fn smtp_out(planned: &Planned, places: &Places, prospect: &mut Prospect) {
         Step::Holds { daemon: daemon.clone(), paths: paths.clone() },
         Step::Forget { paths: closed_paths },
     ];
+    let given = master::Return {
+        configuration: places.postfix.clone(),
+        queue: queue.clone(),
+        sockets,
+        keys: [marked.clone(), live].concat(),
+        daemon: daemon.clone(),
+    };
     prospect.back = vec![
         Step::Unmark { file: file.clone(), keys: marked.clone() },
-        Step::GiveBack(master::Return {
-            configuration: places.postfix.clone(),
-            queue: queue.clone(),
-            sockets,
-            keys: [marked.clone(), live].concat(),
-            daemon: daemon.clone(),
-        }),
+        Step::GiveBack(given.clone()),
         Step::Stop { daemon },
+        // A start that an interrupted run had asked for may have come late, and taken the paths once more.
+        Step::GiveBack(given),
+        Step::Forget { paths: paths.clone() },
     ];
     prospect.held.paths = paths;
     prospect.held.queue = Some(queue);
@@ -395,6 +416,7 @@ fn login(
         configuration,
         base: base.into(),
         daemon: prospect.plank.daemon().into(),
+        master_user: master_user(&config, prospect),
     };
     if part.file.exists() {
         prospect.refuse(format!("{}:1: {protocol} is adopted already", part.file.display()));
@@ -416,9 +438,31 @@ fn login(
     prospect.back = vec![Step::ReturnDovecot(part.clone())];
     // Without handed sockets a port is free only when Dovecot has closed it.
     prospect.there = match manner.gap {
-        false => vec![start, Step::CloseDovecot(part)],
-        true => vec![Step::CloseDovecot(part), start],
+        false => vec![Step::PrepareDovecot(part.clone()), start, Step::CloseDovecot(part)],
+        true => vec![Step::PrepareDovecot(part.clone()), Step::CloseDovecot(part), start],
     };
+}
+
+/// Dovecot's own login processes need no right to `auth-master`; our broker, its internal user, does. Whom the host's
+/// file gives it to is the host's affair.
+fn master_user(config: &config::dovecot::Config, prospect: &mut Prospect) -> Option<String> {
+    let mut problems = Problems::default();
+    let internal = config.global().get(config::dovecot::DEFAULT_INTERNAL_USER, &mut problems);
+    let auth = config.service("auth", &mut problems)?;
+    let master = auth.listeners.iter().find(|listener| listener.name == "auth-master");
+    let Some(listener) = master else { return Some(internal) };
+    let config::dovecot::ListenerKind::Unix { mode, user, .. } = &listener.kind else {
+        return None;
+    };
+    let reaches = (*user == internal && mode & 0o600 == 0o600) || mode & 0o006 == 0o006;
+    if reaches {
+        return None;
+    }
+    // One that the host has written anything of has somebody who uses it.
+    if let Some(place) = listener.at.as_ref().filter(|_| !user.is_empty() && user != "root") {
+        prospect.refuse(format!("{place}: unix_listener auth-master is {user}'s, and our broker is {internal}; write mode = 0660 and a group of both"));
+    }
+    Some(internal)
 }
 
 /// The lines that differ, each with its place.

@@ -58,6 +58,13 @@ pub trait Services {
     /// If it cannot be ended.
     fn end_original(&mut self, unit: &str) -> Result<(), Mishap>;
 
+    /// What can be done for the start of an original while ours still serves: the gap is shorter.
+    ///
+    /// # Errors
+    ///
+    /// If the drop-in cannot be taken away.
+    fn prepare_original(&mut self, unit: &str) -> Result<(), Mishap>;
+
     /// Starts an original, at boot too if it was so before.
     ///
     /// # Errors
@@ -158,12 +165,17 @@ impl Services for Systemd {
         Ok(())
     }
 
-    fn start_original(&mut self, unit: &str) -> Result<(), Mishap> {
-        let (path, note) = (self.drop_in(unit, DROP_IN), self.drop_in(unit, ENABLED));
+    fn prepare_original(&mut self, unit: &str) -> Result<(), Mishap> {
+        let path = self.drop_in(unit, DROP_IN);
         if path.exists() {
             rewrite::remove(&path).map_err(|error| Mishap::file(&path, &error))?;
             systemctl(&["daemon-reload"], START_LIMIT)?;
         }
+        Ok(())
+    }
+
+    fn start_original(&mut self, unit: &str) -> Result<(), Mishap> {
+        let note = self.drop_in(unit, ENABLED);
         systemctl(&["start", unit], START_LIMIT)?;
         if note.exists() {
             systemctl(&["enable", unit], QUESTION)?;

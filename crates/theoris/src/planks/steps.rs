@@ -63,6 +63,8 @@ pub enum Step {
     EndFilter(filter::Filter),
     /// Has the original filter back.
     ReturnFilter(filter::Filter),
+    /// Lets our broker confirm logins with Dovecot's auth.
+    PrepareDovecot(dovecot::Part),
     /// Writes Dovecot's file of ours, proves it, and has Dovecot close its ports.
     CloseDovecot(dovecot::Part),
     /// Takes it away, has Dovecot open its ports again, and stops our daemon.
@@ -115,6 +117,14 @@ impl std::fmt::Display for Step {
             Self::ReturnFilter(filter) => {
                 write!(out, "stop {}, start {}", filter.daemon, filter.unit)
             }
+            Self::PrepareDovecot(part) => match &part.master_user {
+                Some(user) => write!(
+                    out,
+                    "write {}: auth-master for {user}, reload Dovecot",
+                    part.file.display()
+                ),
+                None => write!(out, "see that auth-master can be reached"),
+            },
             Self::CloseDovecot(part) => {
                 write!(out, "write {}, reload Dovecot", part.file.display())
             }
@@ -164,6 +174,7 @@ impl Run<'_> {
             Step::Forget { paths } => postfix::forget(paths),
             Step::EndFilter(filter) => filter.end(self),
             Step::ReturnFilter(filter) => filter.give_back(self),
+            Step::PrepareDovecot(part) => part.prepare(),
             Step::CloseDovecot(part) => part.close(self),
             Step::ReturnDovecot(part) => part.give_back(self),
             Step::Stop { daemon } => self.stop(daemon),
@@ -228,7 +239,8 @@ impl Run<'_> {
     /// Stops one of our daemons as soon as it serves nobody: a delivery that is cut is done twice.
     pub fn stop(&mut self, daemon: &str) -> Result<(), Mishap> {
         if let Some(pid) = self.services.process(daemon) {
-            let idle = || process::served(&process::tree(pid), &[]) == 0;
+            let idle =
+                || process::waiting(pid) == 0 && process::served(&process::tree(pid), &[]) == 0;
             let _ = until(self.patience, idle); // in the end its own grace counts
         }
         self.services.stop(daemon)

@@ -1,15 +1,20 @@
 //! Mail that Postfix let pass while no filter listened: with `milter_default_action = accept` it goes on unsigned.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::process::Address;
+use super::steps::PULSE;
 
 const LONGEST: u64 = 16 << 20;
-/// More than these are counted, not named.
-const NAMED: usize = 50;
+/// How far Postfix's log may be behind.
+const LAG: Duration = Duration::from_millis(200);
+/// What Postfix says of a filter that it cannot reach, or that has gone.
+const MISSED: [&str; 2] = ["warning: connect to Milter service ", "warning: milter "];
+const LONGEST_SESSION: Duration = Duration::from_secs(15);
 
 /// A place in Postfix's log.
 #[derive(Clone, Debug)]
@@ -25,56 +30,81 @@ impl Mark {
         Self { log: log.to_owned(), offset }
     }
 
-    /// What has passed the filter by since, for the operator.
+    /// What has passed the filter by since, for the operator. A client that came while nobody listened has no filter to
+    /// the end of its session, so those sessions are waited for.
     pub fn unfiltered(&self, at: &Address) -> Vec<String> {
-        let mut text = Vec::new();
-        let read = File::open(&self.log).and_then(|mut file| {
-            file.seek(SeekFrom::Start(self.offset))?;
-            file.take(LONGEST).read_to_end(&mut text)
-        });
-        if let Err(error) = read {
-            return vec![format!(
-                "{}: {error}: cannot tell what passed unsigned",
-                self.log.display()
-            )];
+        let begin = Instant::now();
+        let seen = loop {
+            let seen = match self.read() {
+                Ok(text) => queue_ids(&String::from_utf8_lossy(&text)),
+                Err(error) => {
+                    let log = self.log.display();
+                    return vec![format!("{log}: {error}: cannot tell what passed unsigned")];
+                }
+            };
+            // The log itself may be a moment behind.
+            let waited = begin.elapsed();
+            if (seen.sessions.is_empty() && waited >= LAG) || waited >= LONGEST_SESSION {
+                break seen;
+            }
+            std::thread::sleep(PULSE * 10);
+        };
+        let mut told = Vec::new();
+        if seen.ids.is_empty() {
+            told.push(format!("{at}: no message passed it by"));
+        } else {
+            let (count, named) = (seen.ids.len(), seen.ids.join(" "));
+            told.push(format!(
+                "{at}: {count} messages had no filter, and are unsigned if they went out: {named}"
+            ));
         }
-        let ids = queue_ids(&String::from_utf8_lossy(&text));
-        if ids.is_empty() {
-            return vec![format!("{at}: no message passed it by")];
+        for session in seen.sessions {
+            told.push(format!("{at}: {session} goes on without a filter until its client goes"));
         }
-        let named = ids.iter().take(NAMED).cloned().collect::<Vec<_>>().join(" ");
-        vec![format!(
-            "{at}: {} messages had no filter, and are unsigned if they went out: {named}",
-            ids.len()
-        )]
+        told
     }
+
+    fn read(&self) -> std::io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        let mut file = File::open(&self.log)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        file.take(LONGEST).read_to_end(&mut text)?;
+        Ok(text)
+    }
+}
+
+/// What the log tells of a time without a filter.
+#[derive(Debug, Default)]
+struct Seen {
+    ids: Vec<String>,
+    /// Processes of Postfix that still work without.
+    sessions: BTreeSet<String>,
 }
 
 /// Queue ids of the processes that could not reach their filter, from that line on until the client went. A message that
 /// was refused has none.
-fn queue_ids(log: &str) -> Vec<String> {
-    let mut without: BTreeMap<&str, ()> = BTreeMap::new();
-    let mut found: Vec<String> = Vec::new();
+fn queue_ids(log: &str) -> Seen {
+    let mut seen = Seen::default();
     for line in log.lines() {
         let Some((tag, said)) = tagged(line) else { continue };
-        if said.starts_with("warning: connect to Milter service ") {
-            without.insert(tag, ());
+        if MISSED.iter().any(|warning| said.starts_with(warning)) {
+            seen.sessions.insert(tag.to_owned());
         } else if said.starts_with("disconnect from ") || said.starts_with("connect from ") {
-            without.remove(tag);
-        } else if without.contains_key(tag)
+            seen.sessions.remove(tag);
+        } else if seen.sessions.contains(tag)
             && let Some((id, rest)) = said.split_once(": ")
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
             && (rest.starts_with("client=") || rest.starts_with("message-id="))
         {
             if rest.starts_with("message-id=") {
-                without.remove(tag); // cleanup connects anew for each message
+                seen.sessions.remove(tag); // cleanup connects anew for each message
             }
-            if !found.iter().any(|known| known == id) {
-                found.push(id.to_owned());
+            if !seen.ids.iter().any(|known| known == id) {
+                seen.ids.push(id.to_owned());
             }
         }
     }
-    found
+    seen
 }
 
 /// `… postfix/smtpd[123]: text`.
@@ -103,6 +133,12 @@ Nov 22 07:00:00 mail postfix/cleanup[4]: warning: connect to Milter service inet
 Nov 22 07:00:00 mail postfix/cleanup[4]: 4EEE: message-id=<2@a>
 Nov 22 07:00:00 mail postfix/cleanup[4]: 4FFF: message-id=<3@a>
 ";
-        assert_eq!(queue_ids(log), ["4BBB", "4CCC", "4EEE"]);
+        let seen = queue_ids(log);
+        assert_eq!(seen.ids, ["4BBB", "4CCC", "4EEE"]);
+        assert!(seen.sessions.is_empty(), "{seen:?}");
+        let begun = queue_ids(
+            "Nov 22 07:00:00 mail postfix/smtpd[1]: warning: connect to Milter service x\n",
+        );
+        assert_eq!(begun.sessions.first().map(String::as_str), Some("postfix/smtpd[1]"));
     }
 }

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""A stand-in for systemctl: units are JSON files beside it, their processes are children of nobody."""
+import json, os, signal, socket, subprocess, sys, time
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+
+
+def path(*names):
+    return os.path.join(ROOT, *names)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def main_pid(unit):
+    try:
+        with open(path(unit + ".pid")) as file:
+            pid = int(file.read())
+    except (OSError, ValueError):
+        return 0
+    return pid if alive(pid) else 0
+
+
+def drop_in(unit):
+    try:
+        with open(path("units", unit + ".d", "50-theoris.conf")) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def start(unit):
+    if main_pid(unit):
+        return 0
+    with open(path(unit + ".json")) as file:
+        described = json.load(file)
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    at = path(unit + ".notify")
+    if os.path.exists(at):
+        os.unlink(at)
+    notify.bind(at)
+    os.chmod(at, 0o666)
+    environment = dict(os.environ, **described.get("environment", {}))
+    if described["notifies"]:
+        environment["NOTIFY_SOCKET"] = at
+    with open(path(unit + ".log"), "ab") as log:
+        child = subprocess.Popen(described["command"], env=environment, stdin=subprocess.DEVNULL,
+                                 stdout=log, stderr=log, start_new_session=True)
+    with open(path(unit + ".pid"), "w") as file:
+        file.write(str(child.pid))
+    if not described["notifies"]:
+        return 0
+    notify.settimeout(0.02)
+    while child.poll() is None:
+        try:
+            if b"READY=1" in notify.recv(4096).split(b"\n"):
+                return 0
+        except socket.timeout:
+            pass
+    sys.stderr.write(f"Job for {unit} failed.\n")
+    return 1
+
+
+def stop(unit, wait):
+    pid = main_pid(unit)
+    if not pid:
+        return 0
+    kills = "KillSignal=SIGKILL" in drop_in(unit)
+    os.kill(pid, signal.SIGKILL if kills else signal.SIGTERM)
+    os.kill(pid, signal.SIGCONT)
+    while wait and alive(pid):
+        time.sleep(0.002)
+    return 0
+
+
+def main():
+    options = [word for word in sys.argv[1:] if word.startswith("--")]
+    verb, *words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    unit = words[-1] if words else ""
+    enabled = path(unit + ".enabled")
+    if verb == "show":
+        value = {
+            "MainPID": main_pid(unit),
+            "LoadState": "loaded" if os.path.exists(path(unit + ".json")) else "not-found",
+        }[words[0]]
+        print(value)
+    elif verb == "start":
+        return start(unit)
+    elif verb == "stop":
+        return stop(unit, "--no-block" not in options)
+    elif verb == "enable":
+        open(enabled, "w").close()
+    elif verb == "disable":
+        if os.path.exists(enabled):
+            os.unlink(enabled)
+    elif verb == "is-enabled":
+        print("enabled" if os.path.exists(enabled) else "disabled")
+        return 0 if os.path.exists(enabled) else 1
+    elif verb not in ("daemon-reload", "reset-failed"):
+        sys.stderr.write(f"no {verb}\n")
+        return 64
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,8 @@
+//! One plank swapped into running originals and out again, by `theoris adopt` and `theoris release`, while mail flows.
+
+mod dkim;
+mod login;
+mod refusals;
+mod rig;
+mod smtp_out;
+mod traps;

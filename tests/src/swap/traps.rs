@@ -1,0 +1,211 @@
+//! The traps of a live host that concern these planks; each test fails without its remedy.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use harness::log::eventually;
+
+use super::dkim;
+use super::rig::{Host, is_empty};
+use super::smtp_out::{AT_A_RELOAD, Out, can_run};
+
+/// The entry of `relay` stays live, so master takes its socket whenever it starts: the guard takes it back.
+#[test]
+fn a_restarted_master_loses_the_relay_socket_again_to_the_guard() {
+    if !can_run() {
+        return;
+    }
+    let mut out = Out::new();
+    out.host.must(&["adopt", "smtp-out"]);
+    let socket = out.host.postfix().queue().join("private/relay");
+    let number = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&socket).unwrap());
+    let ours = number();
+    let quiet = out.host.theoris(&["guard", "--once"]);
+    assert_eq!(quiet.status.code(), Some(0), "{quiet:?}");
+    let postfix = out.host.postfix.as_mut().unwrap();
+    postfix.stop();
+    postfix.start();
+    let theirs = number();
+    assert_ne!(theirs, ours, "master takes it in silence");
+    let told = out.host.theoris(&["guard", "--once"]);
+    assert!(harness::services::said(&told).contains("private/relay: taken back"), "{told:?}");
+    assert_ne!(number(), theirs);
+    let traffic = out.traffic();
+    traffic.flows(6);
+    let sent = traffic.end();
+    out.all_once(&sent);
+    assert!(out.by_us() >= sent.len(), "relay's mail is ours again");
+    out.host.must(&["release", "smtp-out"]);
+    let traffic = out.traffic();
+    traffic.flows(6);
+    let by_us = out.by_us();
+    let sent = traffic.end();
+    out.all_once(&sent);
+    assert_eq!(out.by_us(), by_us, "and Postfix's after the release");
+    out.host.no_complaints(AT_A_RELOAD);
+}
+
+/// Debian reloads Postfix on every change of resolv.conf; an adopted plank lives through it.
+#[test]
+fn stray_reloads_do_no_harm() {
+    if !can_run() {
+        return;
+    }
+    let out = Out::new();
+    let traffic = out.traffic();
+    let config = out.host.postfix().config().display().to_string();
+    let reload = || out.host.postfix().command(&["postfix", "-c", &config, "reload"]);
+    out.host.must(&["adopt", "smtp-out"]);
+    for _ in 0..3 {
+        reload();
+        traffic.flows(5);
+    }
+    let told = out.host.theoris(&["guard", "--once"]);
+    assert_eq!(told.status.code(), Some(0), "{told:?}");
+    out.host.must(&["release", "smtp-out"]);
+    reload();
+    traffic.flows(5);
+    let sent = traffic.end();
+    out.all_once(&sent);
+    out.host.no_complaints(AT_A_RELOAD);
+}
+
+/// `postconf -M` appends a second, live entry: it is told with its line, and mail still goes out once.
+#[test]
+fn a_second_live_entry_is_told() {
+    if !can_run() {
+        return;
+    }
+    let out = Out::new();
+    out.host.must(&["adopt", "smtp-out"]);
+    let config = out.host.postfix().config().display().to_string();
+    out.host.postfix().command(&[
+        "postconf",
+        "-c",
+        &config,
+        "-M",
+        "smtp/unix=smtp unix - - n - - smtp",
+    ]);
+    let told = harness::services::said(&out.host.theoris(&["guard", "--once"]));
+    let text = String::from_utf8(out.host.master_cf()).unwrap();
+    let line = 1 + text
+        .lines()
+        .position(|line| line.starts_with("smtp ") && line.contains(" unix "))
+        .unwrap();
+    assert!(told.contains(&format!("master.cf:{line}: smtp/unix is live again")), "{told}");
+}
+
+/// What `postfix upgrade-configuration` would add when it found no live line.
+#[test]
+fn an_upgrade_of_postfix_adds_no_line() {
+    if !can_run() {
+        return;
+    }
+    let out = Out::new();
+    out.host.must(&["adopt", "smtp-out"]);
+    let adopted = out.host.master_cf();
+    let live = |text: &[u8]| {
+        let text = String::from_utf8_lossy(text).into_owned();
+        text.lines().filter(|line| line.starts_with("relay ")).count()
+    };
+    assert_eq!(live(&adopted), 1, "the postinst looks for ^relay, and finds it");
+}
+
+/// A plank that does not start is gone within ten seconds, and nothing has changed.
+#[test]
+fn a_daemon_that_does_not_start_is_rolled_back() {
+    if !can_run() {
+        return;
+    }
+    let out = Out::new();
+    out.host.services.break_unit("smtp-delivery");
+    let before = out.host.master_cf();
+    let traffic = out.traffic();
+    traffic.flows(5);
+    let begin = std::time::Instant::now();
+    let text = out.host.refused(&["adopt", "smtp-out"]);
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    assert!(text.contains("everything is as it was before"), "{text}");
+    assert_eq!(out.host.master_cf(), before);
+    traffic.flows(5);
+    let sent = traffic.end();
+    out.all_once(&sent);
+    assert_eq!(out.by_us(), 0);
+    out.host.no_complaints(AT_A_RELOAD);
+    assert!(no_second_names(&out.host));
+}
+
+fn no_second_names(host: &Host) -> bool {
+    let entries = std::fs::read_dir(host.postfix().queue().join("private")).unwrap().flatten();
+    !entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with('.'))
+}
+
+/// Killed at any step of an adoption, the next call undoes it; killed at any step of a release, it completes it.
+#[test]
+fn an_interrupted_run_is_ended_by_the_next_one() {
+    if !can_run() {
+        return;
+    }
+    let out = Out::new();
+    let before = out.host.master_cf();
+    let traffic = out.traffic();
+    for step in
+        ["keep a second name", "start smtp-delivery", "mark smtp", "reload Postfix", "see that"]
+    {
+        kill_at(&out.host, &["adopt", "smtp-out"], step);
+        // The next call, whatever it is asked, ends the interrupted run first.
+        let text = harness::services::said(&out.host.theoris(&["release", "dkim"]));
+        assert!(text.contains("dkim is not adopted"), "{text}");
+        assert_eq!(out.host.master_cf(), before, "killed at {step}: {text}");
+        assert!(out.host.services.pid("theoris-smtp-delivery.service").is_none(), "{step}");
+        traffic.flows(3);
+    }
+    for step in ["take the marks", "which opens", "stop smtp-delivery"] {
+        out.host.must(&["adopt", "smtp-out"]);
+        kill_at(&out.host, &["release", "smtp-out"], step);
+        let text = harness::services::said(&out.host.theoris(&["release", "dkim"]));
+        assert!(text.contains("a release was interrupted"), "{text}");
+        assert_eq!(out.host.master_cf(), before, "killed at {step}: {text}");
+        assert!(out.host.services.pid("theoris-smtp-delivery.service").is_none(), "{step}");
+        traffic.flows(3);
+    }
+    let sent = traffic.end();
+    out.all_once(&sent);
+    out.host.no_complaints(AT_A_RELOAD);
+    assert!(no_second_names(&out.host));
+}
+
+/// Runs it and kills it as soon as it says that it is at this step.
+#[track_caller]
+fn kill_at(host: &Host, words: &[&str], step: &str) {
+    let mut child =
+        host.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let found = lines.by_ref().any(|line| line.unwrap().contains(step));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(found, "{words:?} never came to {step:?}");
+}
+
+/// OpenDKIM removes the socket's path on its way out, even when it is ours by then; it must not get the chance.
+#[test]
+fn opendkim_does_not_take_our_socket_with_it() {
+    if !dkim::can_run() {
+        return;
+    }
+    let host = dkim::host(dkim::on_unix, "tempfail");
+    let socket = host.scratch.join("spool/milter/socket");
+    eventually("OpenDKIM's socket", || socket.exists().then_some(()));
+    host.must(&["adopt", "dkim"]);
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    // Started by a package's script, it finds somebody there and gives up.
+    host.services.systemctl(&["start", dkim::UNIT]);
+    eventually("OpenDKIM to give up", || host.services.pid(dkim::UNIT).is_none().then_some(()));
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    // Gone with a runtime directory, or by somebody's hand, it comes back.
+    std::fs::remove_file(&socket).unwrap();
+    let told = harness::services::said(&host.theoris(&["guard", "--once"]));
+    assert!(told.contains("taken back"), "{told}");
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    assert!(is_empty(&host.postfix().queue()));
+}
