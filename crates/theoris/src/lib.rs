@@ -6,6 +6,6 @@ pub mod classic;
 pub mod command;
 pub mod opendkim;
 pub mod plank;
+pub mod planks;
 pub mod status;
 pub mod trace;
-pub mod planks;
