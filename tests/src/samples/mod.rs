@@ -1,6 +1,7 @@
 //! The samples in `etc/` at work: one scene, played by our daemons and by Debian's originals on the same files.
 
 mod container;
+mod recipe;
 mod sender;
 mod start;
 
