@@ -6,6 +6,7 @@ mod checks;
 mod ci;
 mod demo;
 mod edges;
+mod host;
 mod peers;
 mod proofs;
 mod run;
@@ -20,6 +21,7 @@ usage: cargo xtask COMMAND
   test [SUITE…]       every suite, or these: unit, or a module of tests/src (seams, compliance, …)
   ci                  all that a change must pass
   bench NAME [--json] ours beside the originals: smtp-in, outbound [--messages N], dkim
+  host [RELEASE…]     Debian 12 and 13 with their own systemd in a container: theirs, ours, theirs again
   edges               which crate may use which
   proofs [--debug] [--all | --rest | X…]
                       that the test each obeyed setting names fails without the setting: all, those
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         ["test", suites @ ..] => test::run(suites),
         ["ci"] => ci::run(),
         ["bench", words @ ..] => bench::run(words),
+        ["host", words @ ..] => host::run(words),
         ["edges"] => edges::check(),
         ["proofs", words @ ..] => proofs::run(words),
         ["samples"] => samples::check(),

@@ -44,10 +44,16 @@ const PACKAGES: &[(&str, &str)] = &[
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs what is missing, where that can be done: as root on a machine with apt. The packages' services are
-/// not started. Elsewhere the tests that need a peer say that they were skipped.
+/// Installs what the suites need and is missing. Where that cannot be done, the tests that need a peer say that they were
+/// skipped.
 pub fn install() -> Done {
-    let missing: Vec<&str> = PACKAGES
+    install_these(PACKAGES)
+}
+
+/// Installs those of `packages` whose file is missing, where that can be done: as root on a machine with apt. Their
+/// services are not started.
+pub fn install_these(packages: &[(&str, &str)]) -> Done {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(_, file)| !Path::new(file).exists())
         .map(|(package, _)| *package)
