@@ -251,7 +251,9 @@ async fn nonsense_ends_the_conversation() {
         };
         let (response, after) = tokio::join!(chain.connect(&from, &nothing), filter);
         let shown = nonsense.escape_ascii();
-        assert_eq!(response, Some(Response::reply(LATER)), "{shown}");
+        // A reply that is no SMTP reply is a mistake of the filter's author, to Postfix.
+        let text = if nonsense.ends_with(b"ya") { Response::MISCONFIGURED } else { LATER };
+        assert_eq!(response, Some(Response::reply(text)), "{shown}");
         assert!(after.is_none(), "{shown}: {after:?}");
         assert!(!chain.is_active());
     }

@@ -109,9 +109,9 @@ fn queue_ids(log: &str) -> Seen {
 
 /// `… postfix/smtpd[123]: text`.
 fn tagged(line: &str) -> Option<(&str, &str)> {
-    let (head, said) = line.split_once("]: ")?;
+    let (head, said) = line.split_at_checked(line.find("]: ")? + 1)?;
     let start = head.rfind(' ').map_or(0, |space| space + 1);
-    Some((head.get(start..)?, said))
+    Some((head.get(start..)?, said.strip_prefix(": ")?))
 }
 
 #[cfg(test)]
