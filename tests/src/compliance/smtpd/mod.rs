@@ -127,7 +127,7 @@ fn screening() {
 #[test]
 fn every_setting_has_a_case() {
     /// Set for every case by the rig.
-    const EVERYWHERE: &[&str] = &["smtpd_sasl_path", "smtpd_service_name"];
+    const EVERYWHERE: &[&str] = &["smtpd_sasl_path", "smtpd_sasl_type", "smtpd_service_name"];
     let set: std::collections::BTreeSet<String> = TOPICS
         .iter()
         .flat_map(|topic| cases(topic))
