@@ -75,7 +75,7 @@ fn documentation() -> Done {
 }
 
 /// `systemd-analyze verify` and `security --offline` on copies of the units whose programs exist.
-fn units() -> Done {
+pub fn units() -> Done {
     let directory = root().join("systemd");
     let scratch = harness::Scratch::new();
     let mut services = Vec::new();
@@ -88,13 +88,10 @@ fn units() -> Done {
             continue;
         }
         let text = fs::read_to_string(entry.path()).map_err(|error| format!("{name}: {error}"))?;
-        let copy = scratch.write(
-            &name,
-            text.replace(
-                "/usr/libexec/theoris/",
-                &format!("{}/", crate::run::release_directory().display()),
-            ),
-        );
+        let built = format!("={}/", crate::run::release_directory().display());
+        let text = text.replace("=/usr/libexec/theoris/", &built);
+        let copy =
+            scratch.write(&name, text.replace("=/usr/bin/theoris ", &format!("{built}theoris ")));
         if name.ends_with(".service") {
             services.push(copy);
         }

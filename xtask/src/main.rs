@@ -27,6 +27,7 @@ usage: cargo xtask COMMAND
                       that the test each obeyed setting names fails without the setting: all, those
                       not proved by an earlier call, those whose row has X, or a sample of them
   samples             `--check` of every daemon on the samples in etc/
+  units               `systemd-analyze` on the units, and how exposed each may be
 ";
 
 fn main() -> ExitCode {
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ["edges"] => edges::check(),
         ["proofs", words @ ..] => proofs::run(words),
         ["samples"] => samples::check(),
+        ["units"] => ci::units(),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(64);

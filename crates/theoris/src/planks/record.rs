@@ -85,7 +85,7 @@ impl Record {
 
     /// # Errors
     ///
-    /// As [`write`].
+    /// As [`write()`].
     pub fn set_journal(&self, journal: &Journal) -> Result<(), Mishap> {
         write(&self.directory.join(JOURNAL), journal)
     }
@@ -109,7 +109,7 @@ impl Record {
 
     /// # Errors
     ///
-    /// As [`write`].
+    /// As [`write()`].
     pub fn set_adopted(&self, planks: &BTreeMap<Plank, Adopted>) -> Result<(), Mishap> {
         write(&self.directory.join(ADOPTED), planks)
     }
