@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::run::{Done, cargo, command, failed, must, root};
-use crate::{checks, demo, edges, peers, samples, test};
+use crate::{checks, demo, edges, packages, peers, samples, test};
 
 /// A named step.
 type Step = (&'static str, fn() -> Done);
@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
     ("demo", || demo::run(&["--once"])),
     ("demo with system users", system_users),
     ("units", units),
+    ("packages", packages::ci),
     ("documentation", documentation),
     ("licences, bans, sources", deny),
 ];

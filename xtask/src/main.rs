@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod edges;
 mod host;
+mod packages;
 mod peers;
 mod proofs;
 mod run;
@@ -22,6 +23,8 @@ usage: cargo xtask COMMAND
   ci                  all that a change must pass
   bench NAME [--json] ours beside the originals: smtp-in, outbound [--messages N], dkim
   host [RELEASE…]     Debian 12 and 13 with their own systemd in a container: theirs, ours, theirs again
+  packages [--from DIRECTORY] [--revision N]
+                      target/debian/*.deb: one for each daemon, one for the command
   edges               which crate may use which
   proofs [--debug] [--all | --rest | X…]
                       that the test each obeyed setting names fails without the setting: all, those
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["bench", words @ ..] => bench::run(words),
         ["host", words @ ..] => host::run(words),
+        ["packages", words @ ..] => packages::run(words),
         ["edges"] => edges::check(),
         ["proofs", words @ ..] => proofs::run(words),
         ["samples"] => samples::check(),
