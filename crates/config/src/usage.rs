@@ -129,7 +129,11 @@ pub fn unexplained() -> Vec<String> {
         for fact in product.facts {
             let fine = match fact.mark {
                 Mark::Supported => true,
-                Mark::Differs | Mark::Unsupported => !fact.sentence.is_empty(),
+                Mark::Differs => !fact.sentence.is_empty(),
+                // What the mark says already tells nobody what happens instead.
+                Mark::Unsupported => {
+                    !fact.sentence.is_empty() && !fact.sentence.starts_with("not obeyed")
+                }
                 Mark::Harmless => {
                     HARMLESS.iter().any(|reason| fact.sentence.starts_with(&format!("{reason}: ")))
                 }

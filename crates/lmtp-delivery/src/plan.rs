@@ -423,7 +423,7 @@ mod tests {
         let plan = planned("biff = no", "mail_privileged_group = mail").unwrap();
         let told: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
         let biff = told.iter().find(|line| line.contains("biff")).unwrap();
-        assert!(biff.contains("main.cf:9: warning: biff: not obeyed"), "{biff}");
+        assert!(biff.contains("main.cf:9: warning: biff: nobody's terminal"), "{biff}");
         // Taken without a word: a Maildir needs no group.
         assert!(!told.iter().any(|line| line.contains("mail_privileged_group")), "{told:#?}");
         for (main, dovecot, what) in [

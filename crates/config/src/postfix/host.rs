@@ -303,6 +303,17 @@ mod tests {
         assert_eq!(limit(postfix::DEFAULT_DESTINATION_CONCURRENCY_LIMIT), 7);
         assert_eq!(limit(postfix::DEFAULT_DESTINATION_RECIPIENT_LIMIT), 8);
         assert_eq!(problems, "");
+        for transport in ["lmtp", "relay", "smtp", "virtual"] {
+            let main = format!(
+                "{transport}_destination_concurrency_limit = 7\n{transport}_destination_recipient_limit = 8\n"
+            );
+            let (host, problems) = self::host(&main, "");
+            let limit =
+                |setting| host.main().for_transport(transport, setting, &mut Problems::default());
+            assert_eq!(limit(postfix::DEFAULT_DESTINATION_CONCURRENCY_LIMIT), 7);
+            assert_eq!(limit(postfix::DEFAULT_DESTINATION_RECIPIENT_LIMIT), 8);
+            assert_eq!(problems, "");
+        }
     }
 
     #[test]

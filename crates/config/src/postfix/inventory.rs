@@ -83,7 +83,7 @@ mod tests {
         let files = Memory::with([
             (
                 "/p/main.cf",
-                "smtpd_banner = x\nqmqpd_timeout = 300s\nlock_stale_time = 1h\nrules = permit\nsmtpd_client_restrictions = $rules\n\
+                "smtpd_banner = x\nsmtp_min_data_rate = 500\nlock_stale_time = 1h\nrules = permit\nsmtpd_client_restrictions = $rules\n\
                  slow_destination_rate_delay = 2s\nmulti_instance_directories = /etc/postfix-2\nfoo = bar\nldap_x = 1\nalias_maps = hash:/a\n",
             ),
             (
@@ -100,7 +100,7 @@ mod tests {
         let meaning =
             |line: &str| found.iter().find(|(name, _)| name == line).map(|(_, meaning)| *meaning);
         assert_eq!(meaning("1 smtpd_banner"), Some(Meaning::Obeyed));
-        assert_eq!(meaning("2 qmqpd_timeout"), Some(Meaning::Default), "{found:?}");
+        assert_eq!(meaning("2 smtp_min_data_rate"), Some(Meaning::Default), "{found:?}");
         assert_eq!(meaning("4 rules"), Some(Meaning::Obeyed));
         assert_eq!(meaning("6 slow_destination_rate_delay"), Some(Meaning::Obeyed));
         assert_eq!(meaning("7 multi_instance_directories"), Some(Meaning::Refused));

@@ -121,20 +121,19 @@ impl Kind for Time {
     }
 }
 
+/// As in Postfix the letter behind the number counts, and nothing behind it: the default of `postscreen_dnsbl_max_ttl` is
+/// `5mh` where `postscreen_dnsbl_ttl` is `5m`.
 fn duration(text: &str, unit: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = if digits.len() < text.len() { text.get(digits.len()..)? } else { unit };
-    let factor = match unit.to_ascii_lowercase().as_str() {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 604_800,
+    let written = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let factor = match written.chars().chain(unit.chars()).next()?.to_ascii_lowercase() {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 604_800,
         _ => return None,
     };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
+    let digits = &text[..text.len() - written.len()];
     let seconds: u64 = digits.parse::<u32>().ok()?.into();
     Some(Duration::from_secs(seconds * factor))
 }
@@ -327,6 +326,7 @@ mod tests {
             ("30", "s", Some(30)),
             ("2w", "s", Some(1_209_600)),
             ("1H", "s", Some(3600)),
+            ("5mh", "s", Some(300)),
             ("5x", "s", None),
             ("-5s", "s", None),
             ("", "s", None),

@@ -251,8 +251,8 @@ fn settings_that_are_not_obeyed_are_told_by_their_line() {
     let settings = "acl_driver = vfile\npassdb pam {\n session = yes\n}\nmail_alt_path = /x\nssl_server_ca_file = /ca\nmail_cache_path = /i\n";
     insta::assert_snapshot!(report(settings), @r"
     /d:5: passdb_pam_session: accounts get no PAM session; remove the line, or keep this service with Dovecot for now
-    /d:7: mail_alt_path: not obeyed yet: Theoris behaves as with the default; remove the line, or keep this service with Dovecot for now
-    /d:8: warning: ssl_server_ca_file: not obeyed yet: Theoris behaves as with the default
+    /d:7: mail_alt_path: only Maildir is served; remove the line, or keep this service with Dovecot for now
+    /d:8: warning: ssl_server_ca_file: clients are never asked for a certificate
     ");
     assert!(
         report(&format!("{settings}mail_plugins {{\n acl = yes\n}}\n"))
