@@ -27,6 +27,8 @@ pub enum Standing {
     Own,
     /// Of a plugin that no program loads.
     Idle,
+    /// Of a plugin that is loaded and of which nothing is known here.
+    Foreign,
     /// Nothing reads it.
     Unknown,
 }
@@ -64,7 +66,7 @@ impl Written {
     pub fn fact(&self) -> Option<&'static Fact> {
         match self.standing {
             Standing::Known(fact) => Some(fact),
-            Standing::Own | Standing::Idle | Standing::Unknown => None,
+            Standing::Own | Standing::Idle | Standing::Foreign | Standing::Unknown => None,
         }
     }
 
@@ -81,6 +83,7 @@ impl Written {
             },
             Standing::Own => Meaning::Obeyed,
             Standing::Idle => Meaning::Harmless,
+            Standing::Foreign => Meaning::Ignored,
             Standing::Unknown => Meaning::Unknown,
         }
     }
@@ -92,6 +95,7 @@ impl Written {
             Standing::Known(fact) => fact.sentence,
             Standing::Own => "a name of the host's own, which other values read",
             Standing::Idle => "of a plugin that no program loads",
+            Standing::Foreign => "of a plugin that is not ours: what it does is not done",
             Standing::Unknown => "nothing reads it, neither here nor there",
         }
     }

@@ -19,6 +19,7 @@ pub mod register;
 pub mod suggest;
 pub mod text;
 pub mod theoris;
+mod unsupported;
 pub mod usage;
 
 pub use files::Files;

@@ -2,10 +2,11 @@
 
 use super::kind;
 use super::names::FACTS;
+use super::plugins::{self, Loaded};
 use super::tree::{Section, Value};
-use crate::register::{Fact, Ignored, Mark, find};
+use crate::register::{Fact, Mark, find};
 use crate::suggest::nearest;
-use crate::{Place, Problems};
+use crate::{Place, Problems, unsupported};
 
 /// Blocks that only choose when their settings count.
 const FILTERS: &[&str] = &["protocol", "local", "local_name", "remote"];
@@ -33,18 +34,15 @@ pub(super) const OF_ANY_NAME: &[&str] = &["dict/", "metric/", "event_exporter/"]
 
 /// Reports every unknown name and every value that cannot be read.
 pub fn names_and_values(root: &Section, problems: &mut Problems) {
-    visit(
-        root,
-        "",
-        &mut |path, section, problems| check_section(path, section, problems),
-        problems,
-    );
+    let loaded = loaded_plugins(root, None);
+    visit(root, "", None, &mut |path, section| check_section(path, section, &loaded, problems));
 }
 
 /// See [`super::Config::report_unsupported`].
 pub fn report_unsupported(root: &Section, readers: &[&str], problems: &mut Problems) {
-    let loaded = loaded_plugins(root);
-    let mut report = |path: &str, section: &Section, problems: &mut Problems| {
+    let protocol = plugins::protocol_of(readers);
+    let loaded = loaded_plugins(root, protocol);
+    let mut report = |path: &str, section: &Section| {
         for (name, value) in &section.settings {
             let full = format!("{path}{name}");
             if let Some(fact) = fact_of(&full)
@@ -53,40 +51,32 @@ pub fn report_unsupported(root: &Section, readers: &[&str], problems: &mut Probl
                 && !same(&value.text, fact.default)
                 && !is_idle(&full, &loaded)
             {
-                report_one(name, fact, &value.at, problems);
+                unsupported::tell(name, fact, &value.at, "Dovecot", problems);
             }
         }
     };
-    visit(root, "", &mut report, problems);
+    visit(root, "", protocol, &mut report);
+    if protocol.is_some() {
+        plugins::report(&loaded, problems);
+    }
 }
 
-/// The plugins that some program loads, without `_`.
-pub(super) fn loaded_plugins(root: &Section) -> Vec<String> {
+/// The plugins that a program of this protocol loads; without one, those that any loads.
+pub(super) fn loaded_plugins(root: &Section, protocol: Option<&str>) -> Vec<Loaded> {
     let mut loaded = Vec::new();
-    let mut collect = |_: &str, section: &Section, _: &mut Problems| {
-        let plugins = section.value("mail_plugins").map_or("", |value| value.text.as_str());
-        loaded.extend(plugins.split_ascii_whitespace().map(|name| name.replace('_', "")));
+    let mut collect = |_: &str, section: &Section| {
+        if let Some(value) = section.value("mail_plugins") {
+            let names = value.text.split_ascii_whitespace();
+            loaded.extend(names.map(|name| (name.to_owned(), value.at.clone())));
+        }
     };
-    visit(root, "", &mut collect, &mut Problems::default());
-    loaded
+    visit(root, "", protocol, &mut collect);
+    plugins::distinct(loaded)
 }
 
 /// Whether a setting is of a plugin that no program loads: what it would read says nothing.
-pub(super) fn is_idle(full: &str, loaded: &[String]) -> bool {
-    let setting = full.strip_prefix("plugin/").map(|name| name.replace('_', ""));
-    setting.is_some_and(|name| !loaded.iter().any(|plugin| name.starts_with(plugin.as_str())))
-}
-
-fn report_one(name: &str, fact: &Fact, at: &Place, problems: &mut Problems) {
-    let what = format!("{name}: {}", fact.sentence);
-    match fact.ignored {
-        Ignored::Tell => {
-            problems.warning(at.clone(), what);
-        }
-        Ignored::Refuse => problems
-            .error(at.clone(), what)
-            .instead("remove the line, or keep this service with Dovecot for now"),
-    }
+pub(super) fn is_idle(full: &str, loaded: &[Loaded]) -> bool {
+    full.strip_prefix("plugin/").is_some_and(|name| !plugins::is_read(name, loaded))
 }
 
 pub(super) fn same(left: &str, right: &str) -> bool {
@@ -95,25 +85,26 @@ pub(super) fn same(left: &str, right: &str) -> bool {
     letters(left) == letters(right)
 }
 
-/// Calls `look` with each block and the start of its settings' names in the register (`service/unix_listener/`).
+/// Calls `look` with each block and the start of its settings' names in the register (`service/unix_listener/`), the
+/// `protocol` blocks of other protocols left out when one is named.
 pub(super) fn visit(
     section: &Section,
     path: &str,
-    look: &mut dyn FnMut(&str, &Section, &mut Problems),
-    problems: &mut Problems,
+    protocol: Option<&str>,
+    look: &mut dyn FnMut(&str, &Section),
 ) {
-    look(path, section, problems);
-    for inner in &section.sections {
+    look(path, section);
+    for inner in section.sections.iter().filter(|inner| plugins::concerns(inner, protocol)) {
         let kind = inner.kind.as_str();
         if path.is_empty() && FILTERS.contains(&kind) {
-            visit(inner, path, look, problems);
+            visit(inner, path, protocol, look);
         } else {
-            visit(inner, &format!("{path}{kind}/"), look, problems);
+            visit(inner, &format!("{path}{kind}/"), protocol, look);
         }
     }
 }
 
-fn check_section(path: &str, section: &Section, problems: &mut Problems) {
+fn check_section(path: &str, section: &Section, loaded: &[Loaded], problems: &mut Problems) {
     for inner in &section.sections {
         check_block(path, inner, problems);
     }
@@ -121,7 +112,10 @@ fn check_section(path: &str, section: &Section, problems: &mut Problems) {
         return;
     }
     for (name, value) in &section.settings {
-        check_setting(path, name, value, problems);
+        let foreign = path == "plugin/" && plugins::is_foreign(name, loaded);
+        if !foreign || fact_of(&format!("{path}{name}")).is_some() {
+            check_setting(path, name, value, problems);
+        }
     }
 }
 
@@ -211,11 +205,48 @@ mod tests {
     use crate::files::Memory;
 
     fn refused(text: &str) -> String {
+        told("lmtp", text)
+    }
+
+    fn told(protocol: &str, text: &str) -> String {
         let files = Memory::with([("/d.conf", text)]);
         let mut problems = Problems::default();
         let config = Config::read(&files, "/d.conf".as_ref(), &mut problems);
-        config.report_unsupported(&["lmtp", "mail"], &mut problems);
+        config.report_unsupported(&[protocol, "mail"], &mut problems);
         problems.to_string()
+    }
+
+    /// A script for deliveries is nothing to mail readers.
+    #[test]
+    fn a_plugin_that_is_not_ours_is_told_to_those_who_would_load_it() {
+        let text = "mail_plugins = quota fts other\nprotocol lmtp {\n  mail_plugins = $mail_plugins sieve\n}\n\
+                    protocol imap {\n  mail_plugins = imap_quota zlib\n  imap_metadata = yes\n}\n\
+                    plugin {\n  sieve_after = /x\n  other_thing = 1\n  quota_ruel = 1\n}\n";
+        insta::assert_snapshot!(told("lmtp", text), @r#"
+        /d.conf:12: warning: unknown plugin setting quota_ruel, which nothing reads; did you mean quota_rule?
+        /d.conf:10: sieve_after: no scripts are run: mail goes where it would go without one; remove the line, or keep this service with Dovecot for now
+        /d.conf:1: warning: the plugin fts is not ours: there is no full-text index: searches read the mail itself
+        /d.conf:1: warning: the plugin other is not ours: what it does is not done
+        /d.conf:3: the plugin sieve is not ours: no scripts are run: mail goes where it would go without one; take it out of mail_plugins, or keep this service with Dovecot for now
+        "#);
+        let of_imap = told("imap", text);
+        assert!(
+            of_imap.contains("/d.conf:6: the plugin zlib is not ours: compressed mail"),
+            "{of_imap}"
+        );
+        assert!(!of_imap.contains("sieve"), "{of_imap}");
+        let modern = "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\nmail_plugins = quota fts\n\
+                      protocol imap {\n  mail_plugins {\n    mail_compress = yes\n  }\n}\nsieve_max_actions = 3\n\
+                      protocol lmtp {\n  mail_plugins {\n    sieve = yes\n  }\n}\n";
+        insta::assert_snapshot!(told("imap", modern), @r#"
+        /d.conf:3: warning: the plugin fts is not ours: there is no full-text index: searches read the mail itself
+        /d.conf:6: the plugin mail_compress is not ours: compressed mail cannot be read; take it out of mail_plugins, or keep this service with Dovecot for now
+        "#);
+        assert!(
+            told("lmtp", modern).contains("/d.conf:9: sieve_max_actions: "),
+            "{}",
+            told("lmtp", modern)
+        );
     }
 
     /// Debian's shipped files have such settings.

@@ -1,8 +1,8 @@
 //! The lines of dovecot.conf and its includes that set something.
 
 use super::check::{OF_ANY_NAME, fact_of, is_idle, loaded_plugins, same, visit};
+use super::plugins;
 use super::tree::{Config, Section};
-use crate::Problems;
 use crate::inventory::{Standing, Written};
 
 impl Config {
@@ -12,15 +12,17 @@ impl Config {
         if self.is_modern() {
             return super::modern::report::inventory(self.written());
         }
-        let loaded = loaded_plugins(&self.root);
+        let loaded = loaded_plugins(&self.root, None);
         let mut written = Vec::new();
-        let mut look = |path: &str, section: &Section, _: &mut Problems| {
+        let mut look = |path: &str, section: &Section| {
             for (name, value) in &section.settings {
                 let full = format!("{path}{name}");
                 let standing = if OF_ANY_NAME.contains(&path) {
                     Standing::Own
                 } else if is_idle(&full, &loaded) {
                     Standing::Idle
+                } else if path == "plugin/" && plugins::is_foreign(name, &loaded) {
+                    Standing::Foreign
                 } else {
                     fact_of(&full).map_or(Standing::Unknown, Standing::Known)
                 };
@@ -35,7 +37,7 @@ impl Config {
                 });
             }
         };
-        visit(&self.root, "", &mut look, &mut Problems::default());
+        visit(&self.root, "", None, &mut look);
         written.sort_by(|one, other| one.at.cmp(&other.at));
         written
     }
@@ -70,6 +72,15 @@ mod tests {
             config.inventory().iter().all(|one| one.meaning() != Meaning::Unknown),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_setting_of_a_plugin_of_others_is_not_obeyed() {
+        let text = "mail_plugins = other\nplugin {\n  other_thing = 1\n  nobodys = 1\n}\n";
+        let config =
+            Config::read(&Memory::with([("/d", text)]), "/d".as_ref(), &mut Problems::default());
+        let meanings: Vec<Meaning> = config.inventory().iter().map(|one| one.meaning()).collect();
+        assert_eq!(meanings, [Meaning::Obeyed, Meaning::Ignored, Meaning::Harmless]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct Fault {
     pub instead: String,
 }
 
-fn fault(what: impl Into<String>, instead: impl Into<String>) -> Fault {
+pub(super) fn fault(what: impl Into<String>, instead: impl Into<String>) -> Fault {
     Fault { what: what.into(), instead: instead.into() }
 }
 

@@ -21,6 +21,7 @@ mod lexer;
 mod modern;
 pub mod names;
 mod parser;
+mod plugins;
 mod sections;
 mod services;
 mod tree;

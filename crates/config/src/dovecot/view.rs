@@ -167,7 +167,7 @@ fn collect<'c>(
     }
 }
 
-fn protocol_matches(name: &str, protocol: Option<&str>) -> bool {
+pub(super) fn protocol_matches(name: &str, protocol: Option<&str>) -> bool {
     let Some(protocol) = protocol else { return false };
     match name.strip_prefix('!') {
         Some(other) => other != protocol,

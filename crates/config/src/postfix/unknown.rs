@@ -8,10 +8,10 @@ use super::kind;
 use super::names::FACTS;
 use super::view::View;
 use super::words::words;
-use crate::register::{Fact, Ignored, Mark, find};
+use crate::register::{Fact, Mark, find};
 use crate::suggest::nearest;
 use crate::text::Sourced;
-use crate::{Place, Problems};
+use crate::{Place, Problems, unsupported};
 
 /// `<transport>_…` settings, made from the name of a service in master.cf.
 const OF_TRANSPORTS: &[&str] = &[
@@ -194,15 +194,7 @@ fn report_one(fact: &Fact, view: View<'_>, value: &Sourced, at: &Place, problems
     if same(written.as_str(), view.default_of(fact).as_str()) {
         return;
     }
-    let what = format!("{}: {}", fact.name, fact.sentence);
-    match fact.ignored {
-        Ignored::Tell => {
-            problems.warning(at.clone(), what);
-        }
-        Ignored::Refuse => problems
-            .error(at.clone(), what)
-            .instead("remove the line, or keep this service with Postfix for now"),
-    };
+    unsupported::tell(fact.name, fact, at, "Postfix", problems);
 }
 
 /// Whether two values are the same apart from blanks, commas and letters' case.

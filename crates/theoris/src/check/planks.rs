@@ -274,7 +274,58 @@ fn of_postfix(host: &Host, present: &[Plank], report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::super::mistakes::testing::files;
+    use super::super::report::Level;
     use super::*;
+
+    /// What the files alone tell; our daemons are not asked.
+    fn told(main: &str, master: &str, dovecot: &str) -> Vec<Finding> {
+        let root = tempfile::tempdir().unwrap();
+        let texts =
+            [("postfix/main.cf", main), ("postfix/master.cf", master), ("dovecot.conf", dovecot)];
+        let mut files = files(root.path(), &texts);
+        files.paths.daemons = root.path().join("none");
+        let asked = Asked { paths: files.paths.clone(), planks: Plank::ALL.to_vec(), dns: false };
+        let machine = Machine { kernel: (6, 1), systemd: true, root: true, ..Machine::default() };
+        let mut report = Report::new(&files, &machine);
+        look(&asked, &files, &machine, &mut report);
+        report.findings
+    }
+
+    fn of<'f>(found: &'f [Finding], text: &str) -> &'f Finding {
+        let one = found.iter().find(|one| one.text.contains(text));
+        one.unwrap_or_else(|| panic!("{text}: {found:#?}"))
+    }
+
+    #[test]
+    fn an_instance_of_its_own_stays_with_postfix() {
+        let main = "multi_instance_name = postfix-out\nqueue_directory = /q\n";
+        let master = "smtp unix - - y - - smtp\nscan unix - - n - - spawn argv=/x\n";
+        let found = told(main, master, "protocols =\n");
+        let instance = of(&found, "this is postfix-out, not the default instance of Postfix");
+        assert_eq!(
+            (instance.level, instance.planks.as_slice()),
+            (Level::Critical, &[Plank::SmtpOut][..])
+        );
+        assert_eq!(instance.place.as_ref().map(|place| place.line), Some(1));
+        assert_eq!(of(&found, "smtp have chroot y: ").level, Level::Note);
+        assert_eq!(of(&found, "scan stay with Postfix, ").level, Level::Note);
+    }
+
+    /// A plugin stands in the way of the planks whose programs would load it, and of no other.
+    #[test]
+    fn a_plugin_stands_in_the_way_of_its_planks() {
+        let dovecot = "protocols = imap pop3 lmtp\nmail_location = maildir:~/Maildir\n\
+                       protocol lmtp {\n  mail_plugins = sieve\n}\nprotocol imap {\n  mail_plugins = imap_acl fts\n}\n";
+        let found = told("", "", dovecot);
+        for (plugin, level, planks) in [
+            ("sieve", Level::Critical, [Plank::Mda]),
+            ("imap_acl", Level::Critical, [Plank::Imap]),
+            ("fts", Level::Warning, [Plank::Imap]),
+        ] {
+            let one = of(&found, &format!("the plugin {plugin} is not ours"));
+            assert_eq!((one.level, one.planks.as_slice()), (level, &planks[..]), "{plugin}");
+        }
+    }
 
     #[test]
     fn what_is_adopted_is_known_by_marks_and_by_the_record() {

@@ -1,12 +1,14 @@
 //! Settings of 2.4 that we do not obey.
 
+use super::super::check::same;
+use super::super::plugins::{self, Loaded};
 use super::super::tree::{Section, Value};
 use super::mail::Places;
 use super::scope::FILTERS;
 use super::{fact_of, lists};
 use crate::inventory::{Standing, Written};
-use crate::register::{Fact, Ignored, Mark};
-use crate::{Place, Problems};
+use crate::register::{Fact, Mark};
+use crate::{Problems, unsupported};
 
 /// The plugin that reads a setting, by the beginning of its name.
 const OF_PLUGIN: &[(&str, &[&str])] = &[
@@ -34,7 +36,8 @@ const OF_PLUGIN: &[(&str, &[&str])] = &[
 
 /// As [`Config::report_unsupported`](super::super::Config::report_unsupported), of a file of 2.4.
 pub fn report_unsupported(written: &Section, readers: &[&str], problems: &mut Problems) {
-    let loaded = loaded_plugins(written);
+    let protocol = plugins::protocol_of(readers);
+    let loaded = loaded_plugins(written, protocol);
     let idle = |name: &str| is_idle(name, &loaded);
     let concerns = |fact: &Fact| {
         fact.mark == Mark::Unsupported
@@ -42,7 +45,7 @@ pub fn report_unsupported(written: &Section, readers: &[&str], problems: &mut Pr
             && !idle(fact.name)
     };
     let mut found = Problems::default();
-    visit(written, &mut |section| {
+    visit(written, protocol, &mut |section| {
         for (name, value) in &section.settings {
             if !obeyed_in(&section.kind, name)
                 && let Some(fact) = fact_of(name)
@@ -55,22 +58,25 @@ pub fn report_unsupported(written: &Section, readers: &[&str], problems: &mut Pr
             if let Some(fact) = fact_of(name).filter(|fact| concerns(fact))
                 && !same(&value.text, fact.default)
             {
-                tell(fact, &value.at, &mut found);
+                unsupported::tell(fact.name, fact, &value.at, "Dovecot", &mut found);
             }
         }
         for block in &section.sections {
             let list = fact_of(&block.kind).filter(|fact| lists::is_list(fact) && concerns(fact));
             if let (Some(fact), Some((_, first))) = (list, block.settings.first()) {
-                tell(fact, &first.at, &mut found);
+                unsupported::tell(fact.name, fact, &first.at, "Dovecot", &mut found);
             }
         }
     });
+    if protocol.is_some() {
+        plugins::report(&loaded, &mut found);
+    }
     problems.extend(found.by_place());
 }
 
 /// Every setting as written; a list, such as `userdb_fields { }`, is one.
 pub fn inventory(written: &Section) -> Vec<Written> {
-    let loaded = loaded_plugins(written);
+    let loaded = loaded_plugins(written, None);
     let mut found = Vec::new();
     let mut add = |name: &str, of: &str, value: &Value| {
         let standing = match fact_of(name) {
@@ -83,7 +89,7 @@ pub fn inventory(written: &Section) -> Vec<Written> {
         let (name, of, at) = (name.to_owned(), of.to_owned(), value.at.clone());
         found.push(Written { name, of, at, standing, is_default });
     };
-    visit(written, &mut |section| {
+    visit(written, None, &mut |section| {
         for (name, value) in &section.settings {
             add(name, &section.kind, value);
         }
@@ -99,16 +105,20 @@ pub fn inventory(written: &Section) -> Vec<Written> {
     found
 }
 
-fn loaded_plugins(written: &Section) -> Vec<String> {
-    let mut loaded = Vec::new();
-    plugins(written, &mut loaded);
-    loaded
+fn loaded_plugins(written: &Section, protocol: Option<&str>) -> Vec<Loaded> {
+    let here = lists::elements(&lists::steps(written, "mail_plugins"));
+    let mut loaded: Vec<Loaded> = here.into_iter().map(|(name, value)| (name, value.at)).collect();
+    let filters = written.sections.iter().filter(|block| FILTERS.contains(&block.kind.as_str()));
+    for block in filters.filter(|block| plugins::concerns(block, protocol)) {
+        loaded.extend(loaded_plugins(block, protocol));
+    }
+    plugins::distinct(loaded)
 }
 
 /// Whether a setting is of a plugin that no program loads.
-fn is_idle(name: &str, loaded: &[String]) -> bool {
+fn is_idle(name: &str, loaded: &[Loaded]) -> bool {
     let plugin = OF_PLUGIN.iter().find(|(start, _)| name.starts_with(start));
-    plugin.is_some_and(|(_, names)| !names.iter().any(|name| loaded.iter().any(|l| l == name)))
+    plugin.is_some_and(|(_, names)| !loaded.iter().any(|(l, _)| names.contains(&l.as_str())))
 }
 
 /// Whether a block of this kind may hold the setting for us; Dovecot takes any in each.
@@ -132,37 +142,11 @@ fn obeyed_in(kind: &str, name: &str) -> bool {
     }
 }
 
-fn plugins(section: &Section, loaded: &mut Vec<String>) {
-    let steps = lists::steps(section, "mail_plugins");
-    loaded.extend(lists::elements(&steps).into_iter().map(|(name, _)| name));
-    for block in section.sections.iter().filter(|block| FILTERS.contains(&block.kind.as_str())) {
-        plugins(block, loaded);
-    }
-}
-
-fn visit(section: &Section, look: &mut dyn FnMut(&Section)) {
+fn visit(section: &Section, protocol: Option<&str>, look: &mut dyn FnMut(&Section)) {
     look(section);
-    for block in &section.sections {
+    for block in section.sections.iter().filter(|block| plugins::concerns(block, protocol)) {
         if !fact_of(&block.kind).is_some_and(lists::is_list) {
-            visit(block, look);
+            visit(block, protocol, look);
         }
     }
-}
-
-fn tell(fact: &Fact, at: &Place, problems: &mut Problems) {
-    let what = format!("{}: {}", fact.name, fact.sentence);
-    match fact.ignored {
-        Ignored::Tell => {
-            problems.warning(at.clone(), what);
-        }
-        Ignored::Refuse => problems
-            .error(at.clone(), what)
-            .instead("remove the line, or keep this service with Dovecot for now"),
-    }
-}
-
-fn same(left: &str, right: &str) -> bool {
-    let letters =
-        |text: &str| text.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
-    letters(left) == letters(right)
 }

@@ -2,6 +2,8 @@
 //!
 //! A lone `%` is itself in 2.4, so it becomes `%%`; `%%{` is a literal `%{`.
 
+use super::super::kind::{Fault, fault};
+
 /// What stands for a variable of 2.4, by what 2.3 calls it: a letter, or a long name.
 const NAMES: &[(&str, &str)] = &[
     ("user", "u"),
@@ -67,17 +69,6 @@ const OF_SETTING: &[(&str, &str, &str)] = &[
     ("pop3_logout_format", "message_count", "m"),
     ("pop3_logout_format", "message_bytes", "s"),
 ];
-
-/// Why a text cannot be put in the words of 2.3, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub what: String,
-    pub instead: String,
-}
-
-fn fault(what: impl Into<String>, instead: impl Into<String>) -> Fault {
-    Fault { what: what.into(), instead: instead.into() }
-}
 
 /// The text of `setting` in the words of 2.3.
 ///
