@@ -6,7 +6,7 @@ use config::files::Memory;
 use config::inventory::{Meaning, Written};
 use config::{Problems, dovecot, opendkim, postfix, register};
 
-/// main.cf and `-o` of mailcow-dockerized, docker-mailserver, iRedMail and Mail-in-a-Box.
+/// main.cf and `-o` of mailcow-dockerized, docker-mailserver, iRedMail, Mail-in-a-Box and Modoboa.
 const POSTFIX: &[(&str, &str)] = &[
     (
         "mailcow-dockerized",
@@ -31,13 +31,17 @@ const POSTFIX: &[(&str, &str)] = &[
          smtpd_tls_mandatory_ciphers smtpd_tls_mandatory_protocols smtpd_tls_protocols smtpd_tls_received_header
          smtpd_tls_security_level smtpd_tls_session_cache_database smtpd_use_tls smtputf8_enable tls_preempt_cipherlist
          tls_server_sni_maps tls_ssl_options transport_maps virtual_alias_maps virtual_gid_maps virtual_mailbox_base
-         virtual_mailbox_domains virtual_mailbox_maps virtual_minimum_uid virtual_transport virtual_uid_maps",
+         virtual_mailbox_domains virtual_mailbox_maps virtual_minimum_uid virtual_transport virtual_uid_maps
+         local_transport mynetworks_style parent_domain_matches_subdomains postscreen_denylist_action
+         postscreen_upstream_proxy_protocol queue_service_name rewrite_service_name smtp_delivery_status_filter
+         smtpd_upstream_proxy_protocol",
     ),
     (
         "docker-mailserver",
         "header_checks postscreen_bare_newline_action postscreen_dnsbl_whitelist_threshold readme_directory smtp_tls_CApath
          smtpd_banner smtpd_client_restrictions smtpd_discard_ehlo_keywords smtpd_helo_restrictions smtpd_sasl_local_domain
-         smtpd_sasl_security_options smtpd_tls_CApath smtpd_tls_chain_files tls_high_cipherlist",
+         smtpd_sasl_security_options smtpd_tls_CApath smtpd_tls_chain_files tls_high_cipherlist
+         content_filter milter_macro_daemon_name postscreen_dnsbl_allowlist_threshold receive_override_options",
     ),
     (
         "iRedMail",
@@ -46,13 +50,22 @@ const POSTFIX: &[(&str, &str)] = &[
          newaliases_path queue_directory sendmail_path setgid_group show_user_unknown_table_name smtp_tls_note_starttls_offer
          smtpd_command_filter smtpd_end_of_data_restrictions smtpd_reject_unlisted_recipient smtpd_reject_unlisted_sender
          smtpd_tls_CAfile smtpd_tls_dh512_param_file swap_bangpath tls_random_source unknown_local_recipient_reject_code
-         virtual_alias_domains",
+         virtual_alias_domains
+         dovecot_destination_recipient_limit local_header_rewrite_clients mlmmj_destination_recipient_limit
+         postscreen_dnsbl_reply_map sender_dependent_relayhost_maps smtp-amavis_destination_recipient_limit
+         smtpd_client_connection_count_limit smtpd_client_connection_rate_limit smtpd_restriction_classes
+         strict_rfc821_envelopes",
     ),
     (
         "Mail-in-a-Box",
         "cleanup_service_name lmtp_destination_recipient_limit local_recipient_maps nested_header_checks smtp_bind_address
          smtp_bind_address6 smtp_tls_ciphers smtp_tls_exclude_ciphers smtp_tls_mandatory_ciphers smtpd_forbid_bare_newline
          smtpd_tls_ciphers smtpd_tls_mandatory_exclude_ciphers smtpd_tls_wrappermode syslog_name tls_medium_cipherlist",
+    ),
+    (
+        "Modoboa",
+        "address_verify_map milter_content_timeout proxy_write_maps smtpd_forbid_unauth_pipelining
+         unverified_recipient_reject_code",
     ),
 ];
 
@@ -80,7 +93,13 @@ const DOVECOT: &[(&str, &str)] = &[
          service/inet_listener/haproxy service/inet_listener/port service/inet_listener/ssl service/process_limit
          service/process_min_avail service/service_count service/unix_listener/group service/unix_listener/mode
          service/unix_listener/user service/user service/vsz_limit ssl_cert ssl_cipher_list ssl_dh ssl_key ssl_min_protocol
-         ssl_options ssl_prefer_server_ciphers submission_host userdb/args userdb/driver userdb/skip",
+         ssl_options ssl_prefer_server_ciphers submission_host userdb/args userdb/driver userdb/skip
+         auth_cache_negative_ttl auth_cache_size auth_cache_ttl auth_cache_verify_password_with_worker auth_verbose_passwords
+         plugin/fts_autoindex_exclude plugin/fts_autoindex_exclude2 plugin/fts_autoindex_max_recent_msgs
+         plugin/fts_filters plugin/fts_filters_en plugin/fts_index_timeout plugin/fts_languages
+         plugin/fts_tokenizer_email_address plugin/fts_tokenizer_generic plugin/fts_tokenizers
+         plugin/imapsieve_mailbox2_before plugin/imapsieve_mailbox2_causes plugin/imapsieve_mailbox2_name
+         plugin/mail_replica",
     ),
     (
         "iRedMail",
@@ -91,17 +110,31 @@ const DOVECOT: &[(&str, &str)] = &[
          plugin/mailbox_alias_old2 plugin/quota_grace plugin/quota_status_nouser plugin/quota_status_overquota
          plugin/quota_status_success plugin/quota_warning4 plugin/sieve_dir plugin/sieve_global_dir pop3_client_workarounds
          pop3_uidl_format service/client_limit service/fifo_listener/mode service/inet_listener/address ssl syslog_facility
-         verbose_ssl",
+         verbose_ssl
+         plugin/quota_warning3",
     ),
     (
         "Mail-in-a-Box",
         "default_process_limit imap_idle_notify_interval mail_privileged_group postmaster_address ssl_dh_parameters_length
-         userdb/default_fields",
+         userdb/default_fields
+         mail_access_groups plugin/antispam_allow_append_to_spam plugin/antispam_backend plugin/antispam_pipe_program
+         plugin/antispam_pipe_program_notspam_args plugin/antispam_pipe_program_spam_args
+         plugin/antispam_spam_pattern_ignorecase plugin/antispam_trash_pattern_ignorecase ssl_client_ca_dir",
+    ),
+    (
+        "Modoboa",
+        "auth_username_format passdb/mechanisms passdb/pass",
     ),
 ];
 
-const OPENDKIM: &str =
-    "MinimumKeyBits ExternalIgnoreList InternalHosts KeyTable SigningTable Socket RequireSafeKeys";
+/// opendkim.conf of docker-mailserver, Mail-in-a-Box and Modoboa.
+const OPENDKIM: &str = "AlwaysAddARHeader AutoRestart AutoRestartRate Canonicalization ExternalIgnoreList InternalHosts KeyTable LogResults \
+     LogWhy MinimumKeyBits Mode OmitHeaders OverSignHeaders PidFile RemoveOldSignatures RequireSafeKeys SignatureAlgorithm SigningTable \
+     Socket SubDomains Syslog SyslogSuccess UMask UserID";
+
+/// The services of theirs for which main.cf has settings.
+const MASTER: &str = "lmtp unix - - n - - lmtp\ndovecot unix - n n - - pipe\nmlmmj unix - n n - - pipe\n\
+                      smtp-amavis unix - - n - 2 smtp\n";
 
 fn unmarked(written: &[Written]) -> Vec<String> {
     let unknown = written.iter().filter(|one| one.meaning() == Meaning::Unknown);
@@ -112,10 +145,7 @@ fn unmarked(written: &[Written]) -> Vec<String> {
 fn every_name_of_postfix_is_marked() {
     for (setup, names) in POSTFIX {
         let main: String = names.split_whitespace().map(|name| format!("{name} = \n")).collect();
-        let files = Memory::with([
-            ("/p/main.cf", main.as_str()),
-            ("/p/master.cf", "lmtp unix - - n - - lmtp\n"),
-        ]);
+        let files = Memory::with([("/p/main.cf", main.as_str()), ("/p/master.cf", MASTER)]);
         let host = postfix::Host::read(&files, "/p".as_ref(), &mut Problems::default());
         let written = host.inventory();
         assert_eq!(unmarked(&written), Vec::<String>::new(), "{setup}");
@@ -139,7 +169,8 @@ fn every_name_of_dovecot_is_marked() {
                 .replace("passdb x", "passdb")
                 .replace("userdb x", "userdb");
             // All plugins are loaded: what they read is then not idle.
-            let loaded = "mail_plugins = acl fts imap_sieve sieve quota last_login mail_log mail_crypt mailbox_alias master zlib listescape\n";
+            let loaded = "mail_plugins = acl fts imap_sieve sieve quota last_login mail_log mail_crypt mailbox_alias master zlib listescape \
+                          replication antispam\n";
             let loaded = if last == "mail_plugins" { "" } else { loaded };
             let text = format!("{loaded}{open}{last} = 1\n{}", "}\n".repeat(parts.len()));
             let files = Memory::with([("/d", text.as_str())]);
@@ -152,10 +183,11 @@ fn every_name_of_dovecot_is_marked() {
 #[test]
 fn every_name_of_opendkim_is_marked() {
     let text: String = OPENDKIM.split_whitespace().map(|name| format!("{name} 1\n")).collect();
+    let names = OPENDKIM.split_whitespace().count();
     let mut problems = Problems::default();
     let config =
         opendkim::Config::read(&Memory::with([("/o", text)]), "/o".as_ref(), &mut problems);
-    assert_eq!((config.inventory().len(), problems.to_string()), (7, String::new()));
+    assert_eq!((config.inventory().len(), problems.to_string()), (names, String::new()));
 }
 
 /// Each row has one of the four marks, and a sentence where one is needed.
