@@ -7,15 +7,15 @@ pub(crate) mod machine;
 pub(crate) mod mistakes;
 pub(crate) mod planks;
 pub(crate) mod print;
-mod records;
+pub(crate) mod records;
 pub(crate) mod report;
 #[cfg(test)]
 mod setups;
 
+use crate::command::Command;
 use crate::command::arguments::{Arguments, Known};
 use crate::command::paths::{self, Paths};
 use crate::command::shown::{self, Paint};
-use crate::command::{Command, code};
 use crate::plank::Plank;
 
 use files::Files;
@@ -54,11 +54,7 @@ fn run(words: &[String]) -> Result<u8, String> {
     } else {
         shown::print(&print::text(&report, Paint::of_terminal(), arguments.has("--all")));
     }
-    Ok(match report.worst() {
-        None | Some(report::Level::Note) => code::FINE,
-        Some(report::Level::Warning) => code::WARNING,
-        Some(report::Level::Critical) => code::CRITICAL,
-    })
+    Ok(report::code_of(report.worst()))
 }
 
 fn planks(named: &[String]) -> Result<Vec<Plank>, String> {

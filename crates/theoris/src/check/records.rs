@@ -66,9 +66,10 @@ impl<R: Resolver> Asker<R> {
     async fn all(mut self, files: &Files) -> Vec<Finding> {
         let whole = tokio::time::timeout(ALL_QUESTIONS, self.ask(files)).await;
         if whole.is_err() || self.silent >= 3 {
-            let text = "the DNS does not answer: some records were not looked at";
+            let text =
+                "the name server does not answer: mail waits, and some records were not looked at";
             self.found.push(
-                Finding::note(None, text)
+                Finding::warning(None, text)
                     .mend("see /etc/resolv.conf, or leave it out with --no-dns"),
             );
         }
@@ -482,7 +483,7 @@ mod tests {
             .fold(Zone::new(), |zone, name| zone.fail(name, Failure::TimedOut));
         assert_eq!(
             say(zone, None),
-            "Note the DNS does not answer: some records were not looked at; see /etc/resolv.conf, or leave it out with --no-dns"
+            "Warning the name server does not answer: mail waits, and some records were not looked at; see /etc/resolv.conf, or leave it out with --no-dns"
         );
     }
 }

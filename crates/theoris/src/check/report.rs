@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::files::Files;
 use super::machine::Machine;
+use crate::command::code;
 use crate::plank::Plank;
 
 /// How bad something is.
@@ -17,6 +18,15 @@ pub enum Level {
     Warning,
     /// Mail is lost, refused or readable by others, or a plank cannot be adopted.
     Critical,
+}
+
+/// The exit code for monitors, by the worst that was found.
+pub fn code_of(worst: Option<Level>) -> u8 {
+    match worst {
+        None | Some(Level::Note) => code::FINE,
+        Some(Level::Warning) => code::WARNING,
+        Some(Level::Critical) => code::CRITICAL,
+    }
 }
 
 /// One thing that was found, and how to mend it.
@@ -235,5 +245,16 @@ impl Coverage {
         let missed = coverage.not_obeyed + coverage.refused;
         coverage.percent = (100 * (read - missed)).checked_div(read).unwrap_or(100);
         coverage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monitors_see_0_1_or_2() {
+        let codes = [None, Some(Level::Note), Some(Level::Warning), Some(Level::Critical)];
+        assert_eq!(codes.map(code_of), [0, 0, 1, 2]);
     }
 }

@@ -16,7 +16,7 @@ use super::marks::{self, Key};
 use super::postfix::{self, Holder};
 use super::record::{self, Record};
 use super::services::Services;
-use super::{Mishap, Places, process};
+use super::{Mishap, Places, Plank, process};
 
 /// What an adopted plank holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +100,40 @@ pub fn look(places: &Places, services: &mut dyn Services) -> Result<Vec<String>,
         record.set_adopted(&adopted)?;
     }
     Ok(told)
+}
+
+/// What has drifted, plank by plank; changes nothing, so it needs no lock.
+///
+/// # Errors
+///
+/// When the record cannot be read.
+pub fn drifted(state: &Path, services: &mut dyn Services) -> Result<Vec<(Plank, String)>, Mishap> {
+    let mut told = Vec::new();
+    for (plank, known) in record::adopted(state)? {
+        let mut lines = drift(&known.held, services);
+        if let Some(now) = identity(services, plank.daemon()) {
+            let taken = |path: &PathBuf| {
+                format!("{}: leads to somebody else than {}", path.display(), plank.daemon())
+            };
+            lines.extend(lost(&known.held, now).iter().map(taken));
+        }
+        told.extend(lines.into_iter().map(|line| (plank, line)));
+    }
+    Ok(told)
+}
+
+/// The planks that are ours; none when the record cannot be read.
+pub fn adopted(state: &Path) -> Vec<Plank> {
+    record::adopted(state).unwrap_or_default().into_keys().collect()
+}
+
+/// The step at which a swap stands that has not ended.
+///
+/// # Errors
+///
+/// When the journal cannot be read.
+pub fn under_way(state: &Path) -> Result<Option<String>, Mishap> {
+    Ok(record::under_way(state)?.map(|journal| journal.step))
 }
 
 /// The paths that lead to somebody else.

@@ -80,7 +80,7 @@ impl Record {
     ///
     /// As [`read`].
     pub fn journal(&self) -> Result<Option<Journal>, Mishap> {
-        read(&self.directory.join(JOURNAL))
+        under_way(&self.directory)
     }
 
     /// # Errors
@@ -122,6 +122,15 @@ impl Record {
 /// If the record cannot be read or is none.
 pub fn adopted(directory: &Path) -> Result<BTreeMap<Plank, Adopted>, Mishap> {
     Ok(read(&directory.join(ADOPTED))?.unwrap_or_default())
+}
+
+/// The run that is under way or was interrupted, for who only wants to know.
+///
+/// # Errors
+///
+/// As [`adopted`].
+pub fn under_way(directory: &Path) -> Result<Option<Journal>, Mishap> {
+    read(&directory.join(JOURNAL))
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Mishap> {

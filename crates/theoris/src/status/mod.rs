@@ -2,6 +2,7 @@
 //! room is left. For a look at a terminal, and for monitors: its exit code is the worst of what it tells.
 
 mod control;
+mod drift;
 mod originals;
 mod space;
 mod units;
@@ -17,11 +18,12 @@ use crate::check::files::Files;
 use crate::check::machine::Machine;
 use crate::check::mistakes::certificates::{self, Shown};
 use crate::check::planks::is_ours;
-use crate::check::report::{Finding, Level};
+use crate::check::records;
+use crate::check::report::{Finding, Level, code_of};
+use crate::command::Command;
 use crate::command::arguments::{Arguments, Known};
 use crate::command::paths::{self, Paths};
 use crate::command::shown::{self, Paint, Tone, escaped};
-use crate::command::{Command, code};
 use crate::plank::Plank;
 use crate::trace::timeline::since;
 use control::{Answer, Running};
@@ -29,13 +31,13 @@ use space::{Queued, Space};
 
 pub const COMMAND: Command = Command {
     name: "status",
-    usage: "[--json] [--queue-warning N] [--queue-critical N] [-c DIRECTORY] [--dovecot FILE] [-x FILE] [--theoris FILE] [--state DIRECTORY]",
-    about: "tells which planks are ours and run, queue sizes, certificates, disk space",
+    usage: "[--json] [--no-dns] [--queue-warning N] [--queue-critical N] [-c DIRECTORY] [--dovecot FILE] [-x FILE] [--theoris FILE] [--state DIRECTORY]",
+    about: "tells which planks are ours and run, what has drifted, queue sizes, certificates, DNS records, disk space",
     run,
 };
 
-const OPTIONS: [Known; 3] =
-    [("--json", false), ("--queue-warning", true), ("--queue-critical", true)];
+const OPTIONS: [Known; 4] =
+    [("--json", false), ("--no-dns", false), ("--queue-warning", true), ("--queue-critical", true)];
 /// Messages in the queue from which on a monitor should speak up.
 const QUEUE_WARNING: usize = 50;
 const QUEUE_CRITICAL: usize = 200;
@@ -95,18 +97,18 @@ fn run(words: &[String]) -> Result<u8, String> {
     };
     let paths = Paths::of(&arguments);
     let files = Files::read(&paths);
-    let status = look(&files, &Machine::this(&paths), &run_directory(&paths), limits);
+    let mut status = look(&files, &Machine::this(&paths), &run_directory(&paths), limits);
+    if !arguments.has("--no-dns") {
+        records::find(&files, &mut status.findings);
+    }
+    status.sort();
     if arguments.has("--json") {
         let text = serde_json::to_string(&status).map_err(|error| error.to_string())?;
         shown::print(&format!("{text}\n"));
     } else {
         shown::print(&text(&status, Paint::of_terminal()));
     }
-    Ok(match status.findings.iter().map(|finding| finding.level).max() {
-        None | Some(Level::Note) => code::FINE,
-        Some(Level::Warning) => code::WARNING,
-        Some(Level::Critical) => code::CRITICAL,
-    })
+    Ok(code_of(status.findings.iter().map(|finding| finding.level).max()))
 }
 
 /// Where the daemons' control sockets are.
@@ -120,8 +122,11 @@ fn run_directory(paths: &Paths) -> std::path::PathBuf {
 fn look(files: &Files, machine: &Machine, sockets: &Path, limits: Limits) -> Status {
     let mut findings = Vec::new();
     let planks = Plank::ALL.map(|plank| one(files, plank, sockets, &mut findings)).to_vec();
-    if machine.systemd {
-        units::judge(&units::failed(), &mut findings);
+    let guarded = drift::find(&files.paths.state, &mut findings);
+    if machine.systemd
+        && let Some(units) = units::ask_systemd()
+    {
+        units::judge(&units, &guarded, &mut findings);
     }
     let queues = space::queues(files);
     judge_queues(&queues, limits, &mut findings);
@@ -130,8 +135,6 @@ fn look(files: &Files, machine: &Machine, sockets: &Path, limits: Limits) -> Sta
     judge_loaded(&certificates, &planks, &mut findings);
     let space = space::of_host(files);
     space::judge(&space, files, &mut findings);
-    findings.retain(|finding| finding.level > Level::Note);
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     Status {
         version: env!("CARGO_PKG_VERSION"),
         host: machine.host_name.clone(),
@@ -140,6 +143,14 @@ fn look(files: &Files, machine: &Machine, sockets: &Path, limits: Limits) -> Sta
         certificates,
         space,
         findings,
+    }
+}
+
+impl Status {
+    /// What is worst comes first; what is only good to know is `theoris check`'s.
+    fn sort(&mut self) {
+        self.findings.retain(|finding| finding.level > Level::Note);
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     }
 }
 

@@ -69,15 +69,15 @@ fn run(words: &[String]) -> Result<u8, String> {
     let now = SystemTime::now();
     let since = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     let named: Vec<PathBuf> = arguments.values("--log").map(PathBuf::from).collect();
+    let directory = crate::classic::config_directory(arguments.value("-c"));
     let sources = match named.is_empty() {
-        true => Source::of_host(since),
+        true => Source::of_host(since, &directory),
         // A log that was named is read from its beginning, unless its age was named too.
         false => vec![Source::Files {
             paths: named,
             since: arguments.value("--since").map_or(SystemTime::UNIX_EPOCH, |_| since),
         }],
     };
-    let directory = crate::classic::config_directory(arguments.value("-c"));
     let search = Search::new(wanted)?;
     let found = match look(&search, &sources, &directory) {
         Ok(found) => found,
@@ -147,6 +147,8 @@ fn follow(search: &mut Search, source: &Source) -> Result<Found, String> {
             break;
         }
     }
+    // Of several files.
+    found.lines.sort_by_key(|line| line.at);
     found.messages_left_out = search.left_out;
     Ok(found)
 }

@@ -1,4 +1,5 @@
-//! Where log lines come from: the journal, or log files. They are read as a stream, one line at a time, each bounded.
+//! Where log lines come from: the journal, or log files, also those that logrotate has compressed. They are read as a
+//! stream, one line at a time, each bounded.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -6,13 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use config::files::Disk;
+use config::postfix::Host;
+use config::{Files as _, Problems};
+
 use super::line::{FIELDS, Line};
 
 /// A longer line is cut; the rest of it is passed over.
 const LONGEST_LINE: usize = 64 * 1024;
-/// Where syslog daemons write mail's lines, and what logrotate leaves beside them.
-const FILES: [&str; 4] =
-    ["/var/log/mail.log.1", "/var/log/mail.log", "/var/log/maillog.1", "/var/log/maillog"];
+/// Where syslog daemons write mail's lines.
+const FILES: [&str; 2] = ["/var/log/mail.log", "/var/log/maillog"];
+/// Older files than so many are not read.
+const MOST_FILES: usize = 100;
 
 /// One place with log lines, to be read as often as is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,14 +28,15 @@ pub enum Source {
 }
 
 impl Source {
-    /// What there is on this host, the better first.
-    pub fn of_host(since: SystemTime) -> Vec<Self> {
+    /// What there is on this host, the better first; the file that main.cf in `directory` names is one of them.
+    pub fn of_host(since: SystemTime, directory: &Path) -> Vec<Self> {
         let mut sources = Vec::new();
         if ["/var/log/journal", "/run/log/journal"].iter().any(|path| Path::new(path).is_dir()) {
             sources.push(Self::Journal { since });
         }
-        let paths: Vec<PathBuf> =
-            FILES.iter().map(PathBuf::from).filter(|path| path.is_file()).collect();
+        let own = maillog_file(directory);
+        let files = own.into_iter().chain(FILES.map(PathBuf::from));
+        let paths: Vec<PathBuf> = files.flat_map(|path| with_rotated(&path, since)).collect();
         if !paths.is_empty() {
             sources.push(Self::Files { paths, since });
         }
@@ -53,7 +60,7 @@ impl Source {
     /// A file that cannot be read, a journalctl that cannot be started.
     pub fn each(&self, mut tell: impl FnMut(Line)) -> Result<(), String> {
         match self {
-            Self::Journal { since } => journal(*since, &mut tell),
+            Self::Journal { since } => journal(Command::new("journalctl"), *since, &mut tell),
             Self::Files { paths, since } => {
                 let since = micros(*since);
                 for path in paths {
@@ -63,14 +70,17 @@ impl Source {
                     let file = File::open(path).map_err(failed)?;
                     let newest =
                         file.metadata().and_then(|facts| facts.modified()).map_err(failed)?;
-                    lines(file, |line| {
+                    let tell = |line: &[u8]| {
                         if let Some(line) = Line::of_syslog(line, micros(newest) / 1_000_000)
                             && line.at >= since
                         {
                             tell(line);
                         }
-                    })
-                    .map_err(failed)?;
+                    };
+                    match path.extension().is_some_and(|end| end == "gz") {
+                        true => compressed(file, tell).map_err(failed)?,
+                        false => lines(file, tell).map_err(failed)?,
+                    }
                 }
                 Ok(())
             }
@@ -78,8 +88,68 @@ impl Source {
     }
 }
 
-fn journal(since: SystemTime, tell: &mut dyn FnMut(Line)) -> Result<(), String> {
-    let mut command = Command::new("journalctl");
+/// Where Postfix's lines go instead of to syslog, if it is a file that can be read again.
+fn maillog_file(directory: &Path) -> Option<PathBuf> {
+    if !Disk.is_file(&directory.join("main.cf")) {
+        return None;
+    }
+    let mut quiet = Problems::default();
+    let named = Host::read(&Disk, directory, &mut quiet).main().text("maillog_file", &mut quiet)?;
+    let path = PathBuf::from(named.as_str());
+    (path.is_file() && !path.starts_with("/dev")).then_some(path)
+}
+
+/// A log file and what logrotate has made of it before (`mail.log.1`, `mail.log.2.gz`, `maillog-20260412.gz`), the oldest
+/// first; none that was finished before `since`.
+fn with_rotated(path: &Path, since: SystemTime) -> Vec<PathBuf> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+    else {
+        return Vec::new();
+    };
+    let is_rotated = |other: &str| {
+        let end = other.strip_prefix(name).and_then(|rest| rest.strip_prefix(['.', '-']));
+        let number = end.map(|end| end.strip_suffix(".gz").unwrap_or(end));
+        number.is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+        })
+    };
+    let mut found: Vec<(SystemTime, PathBuf)> = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let finished = entry.metadata().and_then(|facts| facts.modified());
+        if let (Some(true), Ok(finished)) = (entry.file_name().to_str().map(is_rotated), finished)
+            && finished >= since
+        {
+            found.push((finished, entry.path()));
+        }
+    }
+    found.sort();
+    let newest = found.len().saturating_sub(MOST_FILES);
+    let mut paths: Vec<PathBuf> = found.into_iter().skip(newest).map(|(_, path)| path).collect();
+    paths.extend(Some(path.to_owned()).filter(|path| path.is_file()));
+    paths
+}
+
+/// The lines of a file that gzip has compressed.
+fn compressed(file: File, tell: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut command = Command::new("gzip");
+    command.arg("-dc").stdin(file).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = Ended(command.spawn()?);
+    if let Some(out) = child.0.stdout.take() {
+        lines(out, tell)?;
+    }
+    // 2 is a warning, such as rubbish behind the end.
+    match child.0.wait()?.code() {
+        Some(0 | 2) => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "gzip cannot read it")),
+    }
+}
+
+/// `command` is journalctl, without arguments.
+fn journal(
+    mut command: Command,
+    since: SystemTime,
+    tell: &mut dyn FnMut(Line),
+) -> Result<(), String> {
     command
         .args([
             "--output=json",
@@ -203,5 +273,82 @@ mod tests {
         assert_eq!(found, ["new"]);
         let missing = Source::Files { paths: vec!["/none".into()], since };
         assert_eq!(missing.each(|_| ()).unwrap_err(), "/none: No such file or directory");
+    }
+
+    #[test]
+    fn the_journal_is_asked_for_mails_lines_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (script, asked) = (directory.path().join("journalctl"), directory.path().join("asked"));
+        let entry = r#"{"__REALTIME_TIMESTAMP":"1775781000000001","MESSAGE":"TEXT","SYSLOG_IDENTIFIER":"dovecot","_HOSTNAME":"h"}"#;
+        let lines = format!(
+            "{}\nrubbish\n{}\n",
+            entry.replace("TEXT", "one"),
+            entry.replace("TEXT", "two")
+        );
+        let text = format!("echo \"$@\" > {}\ncat <<'END'\n{lines}END\n", asked.display());
+        std::fs::write(&script, text).unwrap();
+        let mut shell = Command::new("sh");
+        shell.arg(&script);
+        let since = UNIX_EPOCH + Duration::from_secs(1_775_781_000);
+        let mut found = Vec::new();
+        journal(shell, since, &mut |line| found.push(format!("{}: {}", line.source, line.text)))
+            .unwrap();
+        assert_eq!(found, ["dovecot: one", "dovecot: two"]);
+        let asked = std::fs::read_to_string(asked).unwrap();
+        assert!(asked.contains("--since=@1775781000 SYSLOG_FACILITY=2"), "{asked}");
+        let none = journal(Command::new("/none/journalctl"), since, &mut |_| ());
+        assert_eq!(none.unwrap_err(), "journalctl: No such file or directory");
+    }
+
+    #[test]
+    fn the_file_that_main_cf_names_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("postfix.log");
+        let main = |file: &str| {
+            std::fs::write(directory.path().join("main.cf"), format!("maillog_file = {file}\n"))
+                .unwrap();
+            maillog_file(directory.path())
+        };
+        assert_eq!(maillog_file(directory.path()), None);
+        std::fs::write(&log, "").unwrap();
+        assert_eq!(main(&log.display().to_string()), Some(log));
+        assert_eq!((main("/dev/stdout"), main("")), (None, None));
+    }
+
+    #[test]
+    fn rotated_and_compressed_files_are_read_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        // 2026-04-01 and on, a day each.
+        let day = |number: u64| UNIX_EPOCH + Duration::from_secs(1_775_001_600 + number * 86_400);
+        for (name, text, number) in [
+            ("mail.log.10", "ten", 0),
+            ("mail.log.3", "three", 2),
+            ("mail.log.2", "two", 3),
+            ("mail.log.1", "one", 4),
+            ("mail.log", "newest", 5),
+            ("mail.log.old", "another", 5),
+            ("mail.logs", "another", 5),
+        ] {
+            let line = format!("2026-04-0{}T00:00:00Z h p: {text}\n", number + 1);
+            std::fs::write(at(name), line).unwrap();
+            let file = File::options().append(true).open(at(name)).unwrap();
+            file.set_modified(day(number) + Duration::from_secs(60)).unwrap();
+        }
+        for name in ["mail.log.3", "mail.log.2"] {
+            assert!(Command::new("gzip").arg(at(name)).status().unwrap().success());
+        }
+        let read = |since: SystemTime| {
+            let paths = with_rotated(&at("mail.log"), since);
+            let mut found = Vec::new();
+            Source::Files { paths, since }.each(|line| found.push(line.text)).unwrap();
+            found
+        };
+        assert_eq!(read(UNIX_EPOCH), ["ten", "three", "two", "one", "newest"]);
+        assert_eq!(read(day(3)), ["two", "one", "newest"]);
+        assert_eq!(with_rotated(&at("maillog"), UNIX_EPOCH), Vec::<PathBuf>::new());
+        std::fs::write(at("mail.log.2.gz"), "no gzip").unwrap();
+        let broken = Source::Files { paths: vec![at("mail.log.2.gz")], since: UNIX_EPOCH };
+        assert!(broken.each(|_| ()).unwrap_err().ends_with("mail.log.2.gz: gzip cannot read it"));
     }
 }
