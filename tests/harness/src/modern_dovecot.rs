@@ -30,7 +30,7 @@ impl ModernDovecot {
         self.0.join("usr/share/dovecot")
     }
 
-    /// What `doveconf WORDS -c FILE` prints, or why it refuses the file. It runs with its own libraries.
+    /// What `doveconf -c FILE WORDS` prints, or why it refuses the file. It runs with its own libraries.
     ///
     /// # Errors
     ///
@@ -41,9 +41,9 @@ impl ModernDovecot {
         let output = Command::new(self.0.join("usr/lib64/ld-linux-x86-64.so.2"))
             .args(["--library-path", &libraries.join(":")])
             .arg(self.0.join("usr/bin/doveconf"))
-            .args(words)
             .arg("-c")
             .arg(file)
+            .args(words)
             .output()
             .unwrap();
         if output.status.success() {

@@ -248,3 +248,28 @@ pub fn own_file(configuration: &Path, protocol: &str) -> PathBuf {
     let directory = configuration.parent().unwrap_or(Path::new("/etc/dovecot")).join("conf.d");
     directory.join(format!("{}{protocol}.conf", config::dovecot::ADOPTED_FILE))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The compliance suite has doveconf 2.4 read the same file; 2.3 reads it in every swap.
+    #[test]
+    fn the_file_closes_every_listener_and_lets_our_broker_in() {
+        let part = Part {
+            service: "imap-login".into(),
+            listeners: vec!["imap".into(), "imaps".into()],
+            at: Vec::new(),
+            configuration: "/etc/dovecot/dovecot.conf".into(),
+            base: "/run/dovecot".into(),
+            file: own_file("/etc/dovecot/dovecot.conf".as_ref(), "imap"),
+            daemon: "imapd".into(),
+            master_user: Some("dovecot".into()),
+        };
+        assert!(part.file.ends_with("conf.d/99-theoris-imap.conf"));
+        assert_eq!(
+            part.shown(),
+            include_str!("../../../../tests/src/compliance/config/2.4/99-theoris-imap.conf")
+        );
+    }
+}

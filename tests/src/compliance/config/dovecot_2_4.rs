@@ -7,6 +7,7 @@ use ::config::dovecot::{Config, Section};
 use ::config::files::Disk;
 use harness::Scratch;
 use harness::modern_dovecot::ModernDovecot;
+use harness::site::SAMPLES;
 use serde_json::Value;
 
 const HEAD: &str = "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\n";
@@ -180,7 +181,7 @@ fn what_we_read_is_what_doveconf_2_4_reads() {
     let scratch = Scratch::new();
     let mut files =
         vec![shipped(&scratch, &dovecot), scratch.write("tricky.conf", format!("{HEAD}{TRICKY}"))];
-    files.extend(["guide", "lab", "vps"].map(modern_sample));
+    files.extend(SAMPLES.iter().map(|sample| modern_sample(sample)));
     for file in files {
         let printed = dovecot.doveconf(&["-n"], &file).unwrap();
         let (ours, problems) = read(&file);
@@ -243,7 +244,7 @@ fn modern_sample(name: &str) -> PathBuf {
 #[test]
 fn samples_written_for_2_4_are_the_samples() {
     let etc = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc");
-    for sample in ["guide", "lab", "vps"] {
+    for sample in SAMPLES {
         let (old, problems) = read(&etc.join(sample).join("dovecot/dovecot.conf"));
         assert!(!problems.has_errors(), "{problems}");
         let (modern, problems) = read(&modern_sample(sample));
@@ -255,4 +256,28 @@ fn samples_written_for_2_4_are_the_samples() {
         };
         assert_same(&lines(meaning(&modern)), &lines(meaning(&old)), sample);
     }
+}
+
+/// What `theoris adopt imap` puts into conf.d closes Dovecot's ports and gives our broker its socket, as `theoris adopt`
+/// asks doveconf; to ourselves the ports stay what the host's own file says.
+#[test]
+fn the_file_of_an_adopted_plank_is_in_the_language_of_2_4_too() {
+    let Some(dovecot) = ModernDovecot::find() else { return };
+    let scratch = Scratch::new();
+    let sample = std::fs::read_to_string(modern_sample("vps")).unwrap();
+    let file = scratch.write("dovecot.conf", format!("{sample}!include_try conf.d/*.conf\n"));
+    let asked = |setting: &str| {
+        dovecot.doveconf(&["-h", setting], &file).map(|said| said.trim().to_owned())
+    };
+    let settings = ["imap-login/inet_listener/imap/port", "imap-login/inet_listener/imaps/port"];
+    let ports = || settings.map(|setting| asked(&format!("service/{setting}")).unwrap());
+    assert_eq!(ports(), ["143", "993"]);
+    let (before, _) = read(&file);
+    let ours = include_str!("2.4/99-theoris-imap.conf");
+    scratch.write("conf.d/99-theoris-imap.conf", ours);
+    assert_eq!(ports(), ["0", "0"]);
+    assert_eq!(asked("service/auth/unix_listener/auth-master/user").unwrap(), "dovecot");
+    let (after, problems) = read(&file);
+    assert_eq!(problems.to_string(), "");
+    assert_same(&meaning(&after), &meaning(&before), "with our file");
 }
