@@ -127,6 +127,47 @@ const DOVECOT: &[(&str, &str)] = &[
     ),
 ];
 
+/// dovecot.conf of 2.4, with the names in full: `passdb_driver` is `driver` in a passdb block.
+const MODERN: &[(&str, &str)] = &[
+    (
+        "docker-mailserver",
+        "auth_mechanisms auth_username_format auth_verbose auth_verbose_passwords dovecot_config_version
+         dovecot_storage_version execute_args inet_listener_port listen mail_driver mail_home mail_path mail_plugins
+         mail_privileged_group mailbox_auto mailbox_list_index mailbox_special_use maildir_stat_dirs namespace_inbox
+         passdb_default_password_scheme passdb_driver passdb_mechanisms_filter passwd_file_path protocols quota_driver
+         quota_mail_size quota_storage_extra quota_storage_grace quota_storage_percentage quota_storage_size
+         quota_warning_threshold service_chroot service_client_limit service_executable service_user sieve_extensions
+         sieve_filter_bin_dir sieve_global_extensions sieve_pipe_bin_dir sieve_plugins ssl_cipher_list
+         ssl_min_protocol ssl_server_cert_file ssl_server_dh_file ssl_server_key_file ssl_server_prefer_ciphers
+         stats_writer_socket_path unix_listener_group unix_listener_mode unix_listener_user userdb_driver
+         userdb_fields",
+    ),
+    (
+        "iRedMail",
+        "acl_driver acl_globals_only auth_allow_cleartext auth_master_user_separator default_client_limit default_process_limit
+         default_vsz_limit dict_driver dict_file_path dict_map_key_field_value dict_map_sql_table
+         dict_map_username_field dict_map_value_field_type dict_proxy_name first_valid_uid fts_autoindex
+         imap_client_workarounds imap_max_line_length imap_metadata inet_listener_name inet_listener_ssl
+         last_login_key last_valid_uid lda_mailbox_autocreate lda_mailbox_autosubscribe ldap_auth_dn
+         ldap_auth_dn_password ldap_base ldap_debug_level ldap_deref ldap_scope ldap_starttls ldap_uris ldap_version
+         lmtp_save_to_detail_mailbox log_path login_trusted_networks mail_gid mail_index_path mail_index_private_path
+         mail_log_events mail_log_fields mail_max_userip_connections mail_uid mail_vsize_bg_after_count
+         mailbox_list_index_very_dirty_syncs mysql_dbname mysql_password mysql_port mysql_user namespace_list
+         namespace_prefix namespace_separator namespace_subscriptions namespace_type passdb_fields passdb_ldap_filter
+         passdb_master passdb_result_success passdb_sql_query pgsql_connection_limit pgsql_host pgsql_parameters
+         pop3_client_workarounds pop3_uidl_format quota_status_nouser quota_status_overquota quota_status_success
+         recipient_delimiter service_process_min_avail sieve_duplicate_default_period sieve_duplicate_max_period
+         sieve_max_redirects sieve_redirect_envelope_from sieve_script_driver sieve_script_path sieve_script_type
+         sieve_vacation_send_from_recipient sql_driver ssl syslog_facility userdb_ldap_filter
+         userdb_ldap_iterate_fields userdb_ldap_iterate_filter userdb_sql_iterate_query userdb_sql_query",
+    ),
+    (
+        "Modoboa",
+        "hostname lmtp_rcpt_check_quota oauth2_introspection_mode oauth2_introspection_url oauth2_username_attribute
+         postmaster_address",
+    ),
+];
+
 /// opendkim.conf of docker-mailserver, Mail-in-a-Box and Modoboa.
 const OPENDKIM: &str = "AlwaysAddARHeader AutoRestart AutoRestartRate Canonicalization ExternalIgnoreList InternalHosts KeyTable LogResults \
      LogWhy MinimumKeyBits Mode OmitHeaders OverSignHeaders PidFile RemoveOldSignatures RequireSafeKeys SignatureAlgorithm SigningTable \
@@ -176,6 +217,16 @@ fn every_name_of_dovecot_is_marked() {
             let files = Memory::with([("/d", text.as_str())]);
             let config = dovecot::Config::read(&files, "/d".as_ref(), &mut Problems::default());
             assert_eq!(unmarked(&config.inventory()), Vec::<String>::new(), "{setup}: {text}");
+        }
+    }
+}
+
+#[test]
+fn every_name_of_dovecot_2_4_is_marked() {
+    for (setup, names) in MODERN {
+        for name in names.split_whitespace() {
+            let fact = register::find(dovecot::FACTS, name);
+            assert!(fact.is_some_and(|fact| fact.until != "2.3"), "{setup}: {name}");
         }
     }
 }
