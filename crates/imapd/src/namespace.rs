@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use config::dovecot::variables::{Variable, VariableError, expand, of_user};
+use config::dovecot::variables::VariableError;
 use login::arrival::Passenger;
 use mailstore::{Location, LocationError, Options, Store, quota};
 
@@ -53,7 +53,7 @@ impl Namespaces {
                 Some(own) if !own.is_empty() => own,
                 _ => user.field("mail").unwrap_or(&settings.location),
             };
-            let location = Location::parse(&expanded(text, user)?, Path::new(&user.home))?;
+            let location = Location::parse(&user.expanded(text, "imap")?, Path::new(&user.home))?;
             let separator = block.separator.unwrap_or(location.default_separator());
             let mut options = Options {
                 separator,
@@ -157,20 +157,6 @@ fn quota_of(settings: &Settings, user: &Passenger) -> Result<Option<quota::Quota
     let own = own.into_iter().flatten();
     let rules: Vec<&str> = configured.rules.iter().map(String::as_str).chain(own).collect();
     Ok(Some(quota::Quota::from_settings(&configured.root, &rules, "")?))
-}
-
-/// A location's %-variables. What comes from the user's name brings no slash of its own.
-fn expanded(text: &str, user: &Passenger) -> Result<String, VariableError> {
-    let name = user.user.replace('/', "_");
-    let [full, local_part, domain] = of_user(&name);
-    let variables = [
-        full,
-        local_part,
-        domain,
-        Variable::new('h', "home", &user.home),
-        Variable::new('s', "service", "imap"),
-    ];
-    expand(text, &variables)
 }
 
 #[cfg(test)]

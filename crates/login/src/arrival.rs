@@ -5,7 +5,9 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use config::dovecot::variables::{Variable, VariableError, expand, of_user};
 use daemon::{HandedOver, Stream, Wire};
+use nix::unistd::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
@@ -52,6 +54,28 @@ impl Passenger {
         found.next_back().and_then(|(_, value)| value.as_deref())
     }
 
+    /// The %-variables of `mail_location` and its like, in the mailbox worker of `service`. What comes from the user's name
+    /// brings no slash of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`VariableError`]; nothing is guessed about where mail is.
+    pub fn expanded(&self, text: &str, service: &str) -> Result<String, VariableError> {
+        let name = self.user.replace('/', "_");
+        let (uid, gid) = (geteuid().to_string(), getegid().to_string());
+        let [full, local_part, domain] = of_user(&name);
+        let variables = [
+            full,
+            local_part,
+            domain,
+            Variable::new('h', "home", &self.home),
+            Variable::new('i', "uid", &uid),
+            Variable::long("gid", &gid),
+            Variable::new('s', "service", service),
+        ];
+        expand(text, &variables)
+    }
+
     pub(crate) fn packet(&self, extra: &[u8], input: &[u8]) -> io::Result<Vec<u8>> {
         packet::join(self, extra, input)
     }
@@ -88,5 +112,40 @@ impl Arrival {
         let mut lease = self.lease;
         lease.0.write_all(format!("{}\n", std::process::id()).as_bytes())?;
         Ok((self.passenger, self.extra, wire, lease))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Security;
+
+    #[test]
+    fn a_location_is_expanded_for_its_user() {
+        let passenger = Passenger {
+            user: "In/fo@Example.com".into(),
+            home: "/home/info".into(),
+            fields: Vec::new(),
+            facts: Facts {
+                session: "s".into(),
+                remote: "127.0.0.1:9".parse().unwrap(),
+                local: "127.0.0.1:110".parse().unwrap(),
+                security: Security::Trusted,
+                server_name: None,
+            },
+        };
+        let uid = geteuid().to_string();
+        for (text, expected) in [
+            (
+                "maildir:/v/%Ld/%1Ln/%Ln/Maildir",
+                Ok("maildir:/v/example.com/i/in_fo/Maildir".into()),
+            ),
+            ("%{home}:%s:%%", Ok("/home/info:pop3:%".into())),
+            ("%i", Ok(uid)),
+            ("%{env:HOME}", Err("unknown variable %{env:HOME}".to_owned())),
+        ] {
+            let found = passenger.expanded(text, "pop3").map_err(|error| error.to_string());
+            assert_eq!(found, expected, "{text}");
+        }
     }
 }

@@ -30,7 +30,6 @@ mod sync;
 mod uidlist;
 mod uidlist_file;
 mod uidvalidity;
-pub mod variables;
 mod watch;
 
 pub use change::How;

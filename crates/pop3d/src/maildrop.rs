@@ -3,7 +3,6 @@
 use crate::settings::Settings;
 use login::arrival::Passenger;
 use mail_types::{Flag, Flags, Uid};
-use mailstore::variables::{User, expand};
 use mailstore::{Access, How, Location, Mailbox, Options, Store, StoreError};
 use protocol::pop3::{UidlFacts, UidlFormat};
 use std::collections::HashMap;
@@ -234,15 +233,8 @@ fn location(settings: &Settings, user: &Passenger) -> Result<Location, MaildropE
         Some(mail) if !settings.own_location => mail,
         _ => &settings.location,
     };
-    let who = User {
-        name: &user.user,
-        home: Some(home),
-        uid: nix::unistd::geteuid().as_raw(),
-        gid: nix::unistd::getegid().as_raw(),
-        service: "pop3",
-    };
     let fault = |error: &dyn std::fmt::Display| MaildropError::Location(error.to_string());
-    let text = expand(text, &who).map_err(|error| fault(&error))?;
+    let text = user.expanded(text, "pop3").map_err(|error| fault(&error))?;
     Location::parse(&text, home).map_err(|error| fault(&error))
 }
 
