@@ -128,6 +128,7 @@ fn plan(config: Config, problems: Problems) -> Plan {
         threads: 2,
         connections: config.connections,
         listeners: vec!["echo".to_owned()],
+        ends_first: true, // it asks the oracle
         files: config.secret.iter().map(|path| ("secret".to_owned(), path.clone())).collect(),
         ..Role::new("line")
     }

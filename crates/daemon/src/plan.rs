@@ -103,6 +103,8 @@ pub struct Role {
     ///
     /// [`Worker::alone`]: crate::Worker::alone
     pub alone: bool,
+    /// At a stop its processes end before all others are told to: who works with the others' help.
+    pub ends_first: bool,
     /// What its processes can reach beyond what they were given. `None` is no sandbox at all: only for
     /// what starts foreign programs or loads foreign code, such as the runner of `|command` and the
     /// backends that ask PAM.
@@ -127,6 +129,7 @@ impl Role {
             files: Vec::new(),
             tables: Vec::new(),
             alone: false,
+            ends_first: false,
             sandbox: Some(Needs::default()),
             hand_over_from: Vec::new(),
         }

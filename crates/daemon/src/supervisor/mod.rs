@@ -355,6 +355,9 @@ impl<D: Daemon> Supervisor<D> {
                 self.on_exit(id, &process, status);
             }
         }
+        if self.stopping {
+            self.end_in_order();
+        }
         self.tell_alone();
         self.push_state();
         self.announce_when_taken_over();
@@ -461,10 +464,22 @@ impl<D: Daemon> Supervisor<D> {
         self.candidate = None;
         self.restarts.clear();
         self.generation.sockets.clear(); // whoever comes next can have the ports as soon as no worker accepts
+        match again {
+            true => self.processes.values_mut().for_each(Process::kill),
+            false => self.end_in_order(),
+        }
+    }
+
+    /// Tells everybody to finish; while those work that end first, only them.
+    fn end_in_order(&mut self) {
+        let plan = &self.generation.plan;
+        let first = |process: &Process| {
+            plan.roles.iter().any(|role| role.ends_first && role.name == process.role)
+        };
+        let waits = self.processes.values().any(first);
         for process in self.processes.values_mut() {
-            match again {
-                true => process.kill(),
-                false => process.finish(true, self.generation.plan.grace.stop),
+            if !waits || first(process) {
+                process.finish(true, plan.grace.stop);
             }
         }
     }

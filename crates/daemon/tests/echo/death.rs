@@ -66,6 +66,20 @@ fn a_connection_that_does_not_end_is_cut_at_the_stop() {
 }
 
 #[test]
+fn who_is_asked_ends_after_those_who_ask() {
+    let mut echo = Echo::start(json!({}));
+    let mut client = echo.connect();
+    echo.signal(Signal::SIGTERM);
+    echo.until("STOPPING=1");
+    // Far longer than a process needs to end that was told to.
+    for number in 0..500 {
+        assert_eq!(client.ask(&format!("ask {number}")), format!("1 says: {number}"));
+    }
+    client.send("quit");
+    assert_eq!(echo.wait().code(), Some(0));
+}
+
+#[test]
 fn nobody_is_refused_while_a_killed_supervisor_is_replaced() {
     let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = probe.local_addr().unwrap();

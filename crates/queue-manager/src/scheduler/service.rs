@@ -27,6 +27,7 @@ fn read(asked: &Asked<'_>, problems: &mut config::Problems) -> serde_json::Value
 
 fn shape(role: &mut Role) {
     role.alone = true; // two queue managers on one active queue would both deliver
+    role.ends_first = true; // its last deliveries still need bounce, defer and cleanup
     role.connections = 100;
 }
 
