@@ -2,13 +2,13 @@
 //!
 //! A service of master.cf whose program is in the table of [`Takeover`]s gets its socket below the
 //! queue directory and a place in a role. Where the operator has marked services as adopted, only
-//! those are taken; where no service of ours is marked, all of them are.
+//! those are taken, and with qmgr what is never marked; where no service is marked, all of them are.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use config::files::Disk;
-use config::postfix::{self, Host, Service, ServiceType, View};
+use config::postfix::{self, Host, STAYS_LIVE, Service, ServiceType, View};
 use config::{Files, Place, Problems};
 use daemon::{Account, Args, At, Listen, Log, Owner, Plan, Role, Worker, WorkerError};
 use protocol::postfix::Dialect;
@@ -16,6 +16,8 @@ use queue::QueueDirectory;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+/// Whoever is the queue manager serves what stands around it, too.
+const QMGR: &str = "qmgr";
 const DEFAULT_DIRECTORY: &str = "/etc/postfix";
 /// Postfix's own mode: the directories `public` and `private` decide who may connect.
 const SOCKET_MODE: u32 = 0o666;
@@ -187,7 +189,9 @@ fn ours<'h, 't>(host: &'h Host, takeovers: &'t [Takeover]) -> Vec<(&'h Service, 
         })
         .collect();
     let marked = host.services().any(|service| service.adopted);
-    known.into_iter().filter(|(service, _)| service.adopted || !marked).collect()
+    let queue = known.iter().any(|(service, _)| service.adopted && service.command == QMGR);
+    let stays = |service: &Service| queue && STAYS_LIVE.contains(&service.name.as_str());
+    known.into_iter().filter(|(service, _)| service.adopted || !marked || stays(service)).collect()
 }
 
 fn shared(host: &Host, problems: &mut Problems) -> Shared {
@@ -236,6 +240,26 @@ fn listen(socket: &str, shared: &Shared, account: Option<&Account>) -> Listen {
 mod tests {
     use super::*;
     use config::files::Memory;
+
+    #[test]
+    fn what_is_never_marked_goes_with_the_queue_manager() {
+        let taken = |master: &str| {
+            let files = Memory::with([("/p/main.cf", ""), ("/p/master.cf", master)]);
+            let host = Host::read(&files, "/p".as_ref(), &mut Problems::default());
+            let ours = ours(&host, crate::services::TAKEOVERS);
+            ours.iter().map(|(service, _)| service.name.clone()).collect::<Vec<_>>()
+        };
+        let line = |name: &str, command: &str| format!("{name} unix - - n - - {command}\n");
+        let (cleanup, qmgr) = (line("cleanup", "cleanup"), line("qmgr", "qmgr"));
+        let stays = line("retry", "error") + &line("flush", "flush") + &line("relay", "smtp");
+        let marked = |line: &str| format!("#theoris: {line}");
+        assert_eq!(
+            taken(&format!("{cleanup}{qmgr}{stays}")),
+            ["cleanup", "qmgr", "retry", "flush"]
+        );
+        assert_eq!(taken(&(marked(&cleanup) + &qmgr + &stays)), ["cleanup"]);
+        assert_eq!(taken(&(cleanup + &marked(&qmgr) + &stays)), ["qmgr", "retry", "flush"]);
+    }
 
     #[test]
     fn every_setting_of_the_queue_is_read() {

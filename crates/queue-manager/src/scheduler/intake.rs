@@ -155,6 +155,7 @@ async fn take_in(
             .await?;
     match taken {
         Taken::NotNow => {}
+        Taken::InUse => context.log.info(&id, "skipped, still being delivered"),
         Taken::Corrupt(why) => {
             let from = from.name();
             context.log.warning(&format!("{id}: message rejected: {why}"));

@@ -40,8 +40,10 @@ pub struct Batch {
 #[derive(Debug)]
 pub enum Taken {
     Message(Box<Facts>, Batch),
-    /// Not complete, not due, gone, or in use.
+    /// Not complete, not due, or gone.
     NotNow,
+    /// An agent of a former queue manager still works on it.
+    InUse,
     /// Damaged: it lies in `corrupt/` now.
     Corrupt(String),
 }
@@ -115,7 +117,7 @@ pub fn take(
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             put_back(queue, id, now + BUSY_DELAY)?;
-            return Ok(Taken::NotNow);
+            return Ok(Taken::InUse);
         }
         Err(error) => return Err(error),
     };
