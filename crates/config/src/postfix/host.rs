@@ -29,6 +29,8 @@ pub struct Host {
 pub(super) struct Machine {
     pub host_name: String,
     pub addresses: Vec<(IpAddr, u8)>,
+    /// That of the Postfix which is installed: our neighbours speak as it does.
+    pub version: Option<String>,
 }
 
 impl Host {
@@ -58,9 +60,14 @@ impl Host {
             directory: directory.to_owned(),
             main: main_cf::read(&main_path, &main, problems),
             services: master_cf::read(&master_path, &master, problems),
-            machine: Machine { host_name: files.host_name(), addresses: files.addresses() },
+            machine: Machine {
+                host_name: files.host_name(),
+                addresses: files.addresses(),
+                version: None,
+            },
         };
         host.forget();
+        host.read_version(files);
         host.read_origin(files, problems);
         unknown::report(&host, problems);
         unknown::report_values(&host, problems);
@@ -131,6 +138,13 @@ impl Host {
         }
     }
 
+    /// Each program of Postfix holds `mail_version=3.10.5` as a text.
+    fn read_version(&mut self, files: &dyn Files) {
+        let directory = self.main().expanded("daemon_directory").unwrap_or_default();
+        let Ok(program) = files.read(&Path::new(directory.as_str()).join("master")) else { return };
+        self.machine.version = version_in(&program);
+    }
+
     /// Debian's myorigin may name a file, whose first line is the domain.
     fn read_origin(&mut self, files: &dyn Files, problems: &mut Problems) {
         let Ok(name) = self.main().expanded("myorigin") else { return };
@@ -158,6 +172,18 @@ impl Host {
             }
         }
     }
+}
+
+fn version_in(program: &[u8]) -> Option<String> {
+    const STAMP: &[u8] = b"mail_version=";
+    let at = program.windows(STAMP.len()).position(|bytes| bytes == STAMP)?;
+    let rest = program.get(at + STAMP.len()..)?;
+    let version = rest.get(..rest.iter().position(|byte| *byte == 0)?)?;
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b".-+".contains(byte);
+    let is_version = version.len() <= 40
+        && version.first().is_some_and(u8::is_ascii_digit)
+        && version.iter().all(fits);
+    is_version.then(|| String::from_utf8_lossy(version).into_owned())
 }
 
 impl Machine {
@@ -188,6 +214,25 @@ impl Machine {
 mod tests {
     use super::*;
     use crate::files::Memory;
+
+    #[test]
+    fn the_version_is_that_of_the_installed_postfix_unless_main_cf_says_another() {
+        for (main, program, version) in [
+            ("", "\x7fELF\0mail_version\0mail_version=3.10.5\0x", "3.10.5"),
+            ("mail_version = 3.5.1\n", "\0mail_version=3.10.5\0", "3.5.1"),
+            ("", "\0mail_version=%s\0", "3.7.11"),
+            ("", "\0mail_version=3.10", "3.7.11"),
+        ] {
+            let files = Memory::with([
+                ("/p/main.cf", main),
+                ("/p/master.cf", ""),
+                ("/usr/lib/postfix/sbin/master", program),
+            ]);
+            let mut problems = Problems::default();
+            let host = Host::read(&files, "/p".as_ref(), &mut problems);
+            assert_eq!(host.main().get(super::super::MAIL_VERSION, &mut problems), version);
+        }
+    }
     use crate::postfix::{self, ServiceType};
 
     fn host(main: &str, master: &str) -> (Host, String) {

@@ -144,6 +144,9 @@ impl<'h> View<'h> {
                 let style = self.expanded("mynetworks_style").unwrap_or_default();
                 self.host.machine.networks(style.as_str())
             }
+            "mail_version" if self.host.machine.version.is_some() => {
+                self.host.machine.version.clone().unwrap_or_default()
+            }
             name if is_forgotten("postfix", name) && COMPUTED.contains(&name) => String::new(),
             "stress" => if self.stressed { "yes" } else { "" }.to_owned(),
             "service_name" => self.service.map(|service| service.name.clone()).unwrap_or_default(),
