@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime};
 use mailstore::StoreError;
 use protocol::imap::date::DateTime;
 
+/// To COPY and MOVE of a message that somebody else has taken away.
+pub const EXPUNGED: &str = "[EXPUNGEISSUED] Some of the requested messages no longer exist.";
+
 /// The tagged answer, without its tag and timing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -65,9 +68,7 @@ pub fn refusal(error: &StoreError, log: impl FnOnce(&str)) -> Reply {
         StoreError::Name(_) | StoreError::RenameInbox => Reply::No(format!("[CANNOT] {error}")),
         StoreError::DeleteInbox => Reply::no("INBOX can't be deleted"),
         StoreError::ReadOnly => Reply::no("[NOPERM] Mailbox is read-only"),
-        StoreError::Expunged(_) => {
-            Reply::no("[EXPUNGEISSUED] Some of the requested messages no longer exist")
-        }
+        StoreError::Expunged(_) => Reply::no(EXPUNGED),
         StoreError::OverQuota => Reply::No(format!("[OVERQUOTA] {error}")),
         StoreError::TooManyKeywords => Reply::No(format!("[LIMIT] {error}")),
         StoreError::InvalidKeyword => Reply::no("[CANNOT] Invalid characters in keyword"),

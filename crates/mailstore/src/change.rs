@@ -9,6 +9,7 @@ use crate::error::{At, StoreError, present};
 use crate::file_name::{Info, KeywordBits};
 use crate::mailbox::Mailbox;
 use crate::permissions::entry;
+use crate::save::signed;
 
 /// How given flags and keywords meet those that a message has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,11 +120,13 @@ impl Mailbox {
         let mut freed = (0_i64, 0_i64);
         let mut failure = None;
         for &uid in uids {
-            let Some(message) = self.message(uid) else { continue };
-            let size = message_size(message.base_name());
+            if self.message(uid).is_none() {
+                continue;
+            }
+            let size = self.physical_size(uid).map_or(0, signed);
             match self.unlink(uid) {
                 Ok(true) => {
-                    freed = (freed.0 - size.unwrap_or(0), freed.1 - 1);
+                    freed = (freed.0 - size, freed.1 - 1);
                     gone.push(uid);
                 }
                 Ok(false) => {}
@@ -154,10 +157,6 @@ impl Mailbox {
             Err(error) => Err(error),
         }
     }
-}
-
-fn message_size(base: &[u8]) -> Option<i64> {
-    crate::file_name::stated_size(base, b'S').and_then(|size| i64::try_from(size).ok())
 }
 
 fn change_info(info: &mut Info, how: How, flags: Flags, keywords: KeywordBits) {

@@ -4,7 +4,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::dotlock::DotLock;
 use crate::error::{At, StoreError, present};
@@ -68,9 +68,24 @@ pub(crate) fn replace(
     text: &[u8],
     inherited: Inherited,
 ) -> Result<Stamp, StoreError> {
+    replace_later(path, temporary, text, inherited, None)
+}
+
+/// As [`replace`], with a modification time that is later than that of the version `before`, in whole seconds: Dovecot
+/// takes a file for unchanged while they are the same.
+fn replace_later(
+    path: &Path,
+    temporary: &Path,
+    text: &[u8],
+    inherited: Inherited,
+    before: Option<Stamp>,
+) -> Result<Stamp, StoreError> {
     present(fs::remove_file(temporary)).at("unlink", temporary)?;
     let mut file = inherited.create_file(temporary).at("open", temporary)?;
-    let written = file.write_all(text).and_then(|()| file.sync_data());
+    let written = file.write_all(text).and_then(|()| {
+        later_than(&file, before)?;
+        file.sync_data()
+    });
     if let Err(error) = written {
         let _ = fs::remove_file(temporary);
         return Err(error).at("write", temporary);
@@ -81,6 +96,14 @@ pub(crate) fn replace(
         sync_directory(directory).at("fsync", directory)?;
     }
     Ok(stamp)
+}
+
+fn later_than(file: &File, before: Option<Stamp>) -> io::Result<()> {
+    let Some(before) = before.and_then(|before| u64::try_from(before.changed.0).ok()) else {
+        return Ok(());
+    };
+    let at_least = SystemTime::UNIX_EPOCH + Duration::from_secs(before.saturating_add(1));
+    if file.metadata()?.modified()? < at_least { file.set_modified(at_least) } else { Ok(()) }
 }
 
 /// Changes a file that Dovecot writes through its own lock file (`FILE.lock`): whoever creates
@@ -99,7 +122,7 @@ pub(crate) fn change<T>(
         return Ok(None);
     };
     let temporary = suffixed(path, ".new");
-    replace(path, &temporary, &text, inherited)?;
+    replace_later(path, &temporary, &text, inherited, current.map(|(_, stamp)| stamp))?;
     drop(lock);
     Ok(Some(value))
 }

@@ -15,33 +15,48 @@ use crate::quota::Grace;
 use crate::save::signed;
 use crate::uidlist::Record;
 
+/// What becomes of a copy of several messages when one of them is gone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Refused,
+    LeftOut,
+}
+
 impl Mailbox {
     /// Copies messages to `target`, which may be this mailbox opened a second time. Gives pairs of
-    /// old and new UIDs in the order of `uids`; messages that are gone are left out. Durable when
-    /// it returns.
+    /// old and new UIDs in the order of `uids`. Durable when it returns.
     ///
     /// # Errors
     ///
-    /// [`StoreError::OverQuota`], [`StoreError::TooManyKeywords`], [`StoreError::Locked`], or the
-    /// system's error: then nothing was copied.
+    /// [`StoreError::Expunged`] when one of them is gone, [`StoreError::OverQuota`],
+    /// [`StoreError::TooManyKeywords`], [`StoreError::Locked`], or the system's error: then nothing
+    /// was copied.
     pub fn copy(&mut self, uids: &[Uid], target: &mut Self) -> Result<Vec<(Uid, Uid)>, StoreError> {
         let (physical, wire) = self.sizes(uids)?;
         self.store.check_quota(physical, wire, Grace::None)?;
-        self.copy_unchecked(uids, target, physical)
+        self.copy_unchecked(uids, target, Missing::Refused)
     }
 
     fn copy_unchecked(
         &mut self,
         uids: &[Uid],
         target: &mut Self,
-        physical: u64,
+        missing: Missing,
     ) -> Result<Vec<(Uid, Uid)>, StoreError> {
+        let mut physical = 0;
         let pairs = target.changing(|target, lock| {
             let mut made = Vec::new();
             let mut pairs = Vec::new();
             for &uid in uids {
-                match self.copy_one(uid, target, &mut made) {
-                    Ok(Some(record)) => pairs.push((uid, record)),
+                let copied = match self.copy_one(uid, target, &mut made) {
+                    Ok(None) if missing == Missing::Refused => Err(StoreError::Expunged(uid)),
+                    copied => copied,
+                };
+                match copied {
+                    Ok(Some(record)) => {
+                        physical += self.physical_size(uid).unwrap_or(0);
+                        pairs.push((uid, record));
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         for path in made {
@@ -75,12 +90,12 @@ impl Mailbox {
         Ok((physical, wire))
     }
 
-    /// Copies messages and then removes those that were copied (RFC 6851). What a full quota holds
+    /// Copies messages and then removes those that were copied (RFC 6851); those that are gone are left out. What a full quota holds
     /// may still be moved, else nobody could ever move mail into Trash.
     ///
     /// # Errors
     ///
-    /// As [`Self::copy`]; when the removal fails the copies stay.
+    /// As [`Self::copy`], but for what is gone; when the removal fails the copies stay.
     pub fn r#move(
         &mut self,
         uids: &[Uid],
@@ -90,7 +105,7 @@ impl Mailbox {
         if self.store.location() != target.store.location() {
             target.store.check_quota(physical, wire, Grace::None)?;
         }
-        let pairs = self.copy_unchecked(uids, target, physical)?;
+        let pairs = self.copy_unchecked(uids, target, Missing::LeftOut)?;
         let copied: Vec<Uid> = pairs.iter().map(|(from, _)| *from).collect();
         self.remove(&copied)?;
         Ok(pairs)

@@ -58,6 +58,12 @@ impl Keywords {
         self.names.iter().flatten().map(String::as_str)
     }
 
+    /// The letters that have a name.
+    pub(crate) fn named(&self) -> KeywordBits {
+        let indexes = self.names.iter().enumerate().filter(|(_, name)| name.is_some());
+        indexes.fold(0, |bits, (index, _)| bits | (1 << index))
+    }
+
     pub(crate) fn names_of(&self, bits: KeywordBits) -> Vec<String> {
         (0..LIMIT).filter(|index| bits & (1 << index) != 0).map(|index| self.name(index)).collect()
     }
@@ -205,6 +211,14 @@ mod tests {
         assert_eq!(assign(&mut keywords, &["theirs", "mine"], 0b1000).unwrap(), 0b1_0100);
         assert_eq!(keywords.names_of(0b1_1000), ["unknown-3", "mine"]);
         assert!(!root.path().join("dovecot-keywords.lock").exists());
+        // Dovecot looks at whole seconds only.
+        let second = || {
+            let changed = fs::metadata(root.path().join("dovecot-keywords")).unwrap();
+            std::os::unix::fs::MetadataExt::mtime(&changed)
+        };
+        let before = second();
+        assign(&mut keywords, &["another"], 0).unwrap();
+        assert!(second() > before);
     }
 
     #[test]

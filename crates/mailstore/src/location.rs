@@ -96,6 +96,25 @@ impl Location {
         Ok(location)
     }
 
+    /// Whether a location of this form can be opened at all, whoever the user is: %-variables may still stand in it.
+    ///
+    /// # Errors
+    ///
+    /// [`LocationError`] for a driver or an option that is not supported.
+    pub fn check(text: &str) -> Result<(), LocationError> {
+        let Some((driver, rest)) = text.split_once(':') else { return Ok(()) };
+        if driver != "maildir" {
+            return Err(LocationError::Driver(driver.to_owned()));
+        }
+        let root = Path::new("/");
+        rest.split(':').skip(1).try_for_each(|field| {
+            match Self::maildir(root).option(field, root) {
+                Err(LocationError::Relative(_)) => Ok(()),
+                checked => checked,
+            }
+        })
+    }
+
     fn option(&mut self, field: &str, home: &Path) -> Result<(), LocationError> {
         match field.split_once('=') {
             None if field == "UTF-8" => self.utf8 = true,

@@ -9,7 +9,7 @@ use mail_types::Uid;
 use crate::dotlock::DotLock;
 use crate::dovecot_index;
 use crate::error::StoreError;
-use crate::file_name::{self, Info};
+use crate::file_name::{self, Info, KeywordBits};
 use crate::host;
 use crate::mailbox::{Access, Changes, Directory, Mailbox, Message};
 use crate::permissions::entry;
@@ -88,7 +88,9 @@ impl Mailbox {
             lock.keep();
             self.assign_uids(&files, &stamps)?;
         }
-        self.publish(files);
+        // Dovecot renames files before it writes the names of new letters, both under the lock.
+        let letters = if lock.is_some() { KeywordBits::MAX } else { self.keywords.named() };
+        self.publish(files, letters);
         if let Some(lock) = lock
             && self.access == Access::Select
         {
@@ -245,8 +247,8 @@ impl Mailbox {
         self.uids.rewrite(self.inherited)
     }
 
-    /// Makes the files with a UID the session's messages and notes what is different.
-    fn publish(&mut self, mut files: Files) {
+    /// Makes the files with a UID the session's messages and notes what is different. Only these `letters` are believed.
+    fn publish(&mut self, mut files: Files, letters: KeywordBits) {
         let mut before = std::mem::take(&mut self.messages).into_iter().peekable();
         let mut changes = Changes::default();
         let mut messages = Vec::with_capacity(files.by_base.len());
@@ -272,7 +274,7 @@ impl Mailbox {
             let message = Message {
                 uid: record.uid,
                 flags: info.flags,
-                keywords: info.keywords,
+                keywords: info.keywords & letters,
                 recent: found.directory == Directory::New
                     || known.as_ref().is_some_and(|known| known.recent),
                 directory: found.directory,

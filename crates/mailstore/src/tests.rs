@@ -156,7 +156,12 @@ fn copies_are_links_with_their_flags() {
     inbox.store_flags(&[uid(1)], How::Add, Flag::Flagged.into(), &["x".to_owned()]).unwrap();
     let mut work = home.store.open("Work", Access::Select).unwrap();
     work.store_flags(&[], How::Add, Flags::NONE, &["other".to_owned()]).unwrap();
-    let pairs = inbox.copy(&[uid(1), uid(2), uid(9)], &mut work).unwrap();
+    // One is gone: none is copied (RFC 3501 section 6.4.7).
+    let refused = inbox.copy(&[uid(1), uid(9)], &mut work);
+    assert!(matches!(refused, Err(StoreError::Expunged(gone)) if gone == uid(9)));
+    assert_eq!(names(&home.root().join(".Work/cur")), [""; 0]);
+    let mut work = home.store.open("Work", Access::Select).unwrap();
+    let pairs = inbox.copy(&[uid(1), uid(2)], &mut work).unwrap();
     assert_eq!(pairs, [(uid(1), uid(1)), (uid(2), uid(2))]);
     work.refresh().unwrap();
     assert_eq!(work.keyword_names(&work.messages()[0]), ["x"]);
@@ -177,6 +182,25 @@ fn copies_are_links_with_their_flags() {
     // And within one mailbox.
     let mut again = home.inbox();
     assert_eq!(inbox.copy(&[uid(2)], &mut again).unwrap(), [(uid(2), uid(4))]);
+}
+
+/// Dovecot gives a letter its name after it has renamed files, and holds the lock meanwhile.
+#[test]
+fn a_letter_without_a_name_waits_for_the_lock() {
+    let home = Home::new();
+    home.deliver("a\n");
+    let mut inbox = home.inbox();
+    let lock = inbox.lock().unwrap();
+    let path = inbox.path(&inbox.messages()[0]);
+    let mut name = path.clone().into_os_string();
+    name.push("f");
+    fs::rename(&path, name).unwrap();
+    inbox.open_message(uid(1)).unwrap();
+    assert_eq!(inbox.keyword_names(&inbox.messages()[0]), [""; 0]);
+    fs::write(home.root().join("dovecot-keywords"), "5 work\n").unwrap();
+    drop(lock);
+    assert_eq!(inbox.refresh().unwrap().flags, [uid(1)]);
+    assert_eq!(inbox.keyword_names(&inbox.messages()[0]), ["work"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use mail_types::UidValidity;
 
 use crate::control_files;
 use crate::error::{At, StoreError, present};
+use crate::host;
 use crate::permissions::Inherited;
 
 const NAME: &str = "dovecot-uidvalidity";
@@ -43,7 +44,8 @@ pub(crate) fn next(directory: &Path, inherited: Inherited) -> Result<UidValidity
 
 fn finish(directory: &Path, value: u32, inherited: Inherited) -> Result<UidValidity, StoreError> {
     let path = directory.join(NAME);
-    let temporary = directory.join(format!("{NAME}.tmp{}", std::process::id()));
+    // Of this call alone: sessions of one process may do this at once.
+    let temporary = directory.join(format!("{NAME}.tmp.{}", host::unique_name("")));
     control_files::replace(&path, &temporary, format!("{value:08x}").as_bytes(), inherited)?;
     UidValidity::new(value).ok_or(StoreError::NoUidsLeft)
 }

@@ -206,6 +206,29 @@ fn folders_subscriptions_and_copies_are_shared() {
     assert_eq!(store.status("Moved").unwrap().messages, 2);
 }
 
+/// A file name has letters for 26 keywords. Dovecot keeps more in its index alone, where we see none and take none away.
+#[test]
+fn keywords_beyond_the_letters_stay_with_dovecot() {
+    let Some(shared) = Shared::new() else { return };
+    shared.deliver("one");
+    let mut imap = shared.imap();
+    let words: Vec<String> = (0..30).map(|number| format!("w{number}")).collect();
+    imap.imap("c", &format!("STORE 1 +FLAGS ({})", words.join(" ")));
+    let mut inbox = shared.inbox();
+    assert_eq!(inbox.keyword_names(&inbox.messages()[0]), words[..26]);
+    inbox.store_flags(&[uid(1)], How::Add, Flag::Seen.into(), &[]).unwrap();
+    inbox.store_flags(&[uid(1)], How::Remove, Flags::NONE, &["w3".to_owned()]).unwrap();
+    let refused = inbox.store_flags(&[uid(1)], How::Add, Flags::NONE, &["w28".to_owned()]);
+    assert!(matches!(refused, Err(mailstore::StoreError::TooManyKeywords)), "{refused:?}");
+    shared.own();
+    let mut wanted = words;
+    wanted.retain(|word| word != "w3");
+    let wanted = format!("\\Seen {}", wanted.join(" "));
+    harness::log::eventually("Dovecot to see both changes", || {
+        shared.theirs()[0].1.split_whitespace().eq(wanted.split_whitespace()).then_some(())
+    });
+}
+
 #[test]
 fn both_at_once_lose_nothing_and_agree() {
     let Some(shared) = Shared::new() else { return };

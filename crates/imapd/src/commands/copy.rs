@@ -6,7 +6,7 @@ use protocol::imap::SequenceSet;
 use protocol::imap::sequence::compact;
 
 use crate::commands::select;
-use crate::reply::Reply;
+use crate::reply::{EXPUNGED, Reply};
 use crate::session::Session;
 use crate::view::News;
 
@@ -64,20 +64,13 @@ fn transfer(session: &mut Session, by_uid: bool, set: &SequenceSet, name: &str, 
     };
     if way == Way::Copy {
         session.news(News { expunges: by_uid, new_mail });
-        return match code {
-            Some(code) if complete => Reply::Ok(format!("{code} Copy completed")),
-            _ => Reply::no("[EXPUNGEISSUED] Some of the requested messages no longer exist"),
-        };
+        return Reply::Ok(format!("{} Copy completed", code.unwrap_or_default()));
     }
     if let Some(code) = code {
         session.line.line(&format!("* OK {code} Moved UIDs."));
     }
     session.news(News { expunges: true, new_mail });
-    if complete {
-        Reply::ok("Move completed")
-    } else {
-        Reply::no("[EXPUNGEISSUED] Some of the requested messages no longer exist")
-    }
+    if complete { Reply::ok("Move completed") } else { Reply::no(EXPUNGED) }
 }
 
 /// UIDs as a set. Both sides of a COPYUID ascend, since messages are copied in their order.
