@@ -7,10 +7,12 @@ use config::dovecot::{self, Config, Connection, View};
 use config::files::{Disk, Files};
 use config::{Place, Problems};
 use daemon::{Args, Log, Plan, Processes, Role};
+use login::QuotaSettings;
+use login::mail::check_locations;
 use login::plan::{BROKER, MAILBOX, parts};
 
 use crate::login_settings::LoginSettings;
-use crate::settings::{Auto, Kind, MailboxBlock, Namespace, Quota, Settings, Workarounds};
+use crate::settings::{Auto, Kind, MailboxBlock, Namespace, Settings, Workarounds};
 
 /// Where the operator's command asks, on a host that has Theoris installed.
 const CONTROL: &str = "/run/theoris/imapd.control";
@@ -41,6 +43,7 @@ fn plan_of(files: &dyn Files, path: PathBuf) -> Result<Plan, Problems> {
     let own = serde_json::to_value(own).unwrap_or_default();
     let parts = parts(&config, "imap", own, &mut problems);
     let settings = settings(&view, &mut problems);
+    check_locations(&view, &mut problems);
     config.report_unsupported(&["login", "imap-login", "mail", "imap", "ssl"], &mut problems);
     let log = Log::of_dovecot(&config, &mut problems);
     let problems = problems.into_result()?;
@@ -79,7 +82,7 @@ fn settings(view: &View<'_>, problems: &mut Problems) -> Settings {
     Settings {
         location: view.get(dovecot::MAIL_LOCATION, problems),
         namespaces: namespaces(view, problems),
-        quota: if has("quota") { quota(view, problems) } else { None },
+        quota: QuotaSettings::read(view, problems),
         quota_commands: has("quota") && has("imap_quota"),
         line_limit: usize::try_from(view.get(dovecot::IMAP_MAX_LINE_LENGTH, problems))
             .unwrap_or(defaults.line_limit)
@@ -122,30 +125,8 @@ fn workarounds(view: &View<'_>, problems: &mut Problems) -> Workarounds {
     found
 }
 
-/// The first quota root and the rules for all mailboxes; what else there is, is reported.
-fn quota(view: &View<'_>, problems: &mut Problems) -> Option<Quota> {
-    let root = view.plugin("quota")?.text.clone();
-    if let Some(second) = view.plugin("quota2") {
-        problems.error(second.at.clone(), "quota2: a second quota root is not supported yet");
-    }
-    let mut rules = Vec::new();
-    for name in ["quota_rule", "quota_rule2", "quota_rule3", "quota_rule4"] {
-        let Some(rule) = view.plugin(name) else { continue };
-        if rule.text.starts_with("*:") || rule.text.starts_with("?:") {
-            rules.push(rule.text.clone());
-        } else {
-            let text = format!("{name}: rules for single mailboxes are not obeyed yet");
-            problems.warning(rule.at.clone(), text);
-        }
-    }
-    let words: Vec<&str> = rules.iter().map(String::as_str).collect();
-    if let Err(error) = mailstore::quota::Quota::from_settings(&root, &words, "") {
-        problems.error(view.plugin("quota").map(|value| value.at.clone()), error.to_string());
-    }
-    Some(Quota { root, rules })
-}
-
 fn namespaces(view: &View<'_>, problems: &mut Problems) -> Vec<Namespace> {
+    let common = view.get(dovecot::MAIL_LOCATION, problems);
     let mut found = Vec::new();
     for block in view.namespaces(problems) {
         let kind = match block.kind.as_str() {
@@ -175,7 +156,7 @@ fn namespaces(view: &View<'_>, problems: &mut Problems) -> Vec<Namespace> {
         found.push(Namespace {
             prefix: block.prefix,
             separator: block.separator.chars().next(),
-            location: Some(block.location).filter(|location| !location.is_empty()),
+            location: Some(block.location).filter(|location| *location != common),
             inbox: block.inbox,
             hidden: block.hidden,
             list: block.list != "no",
@@ -266,6 +247,8 @@ mod tests {
         assert_eq!(inbox.mailboxes[0].auto, Auto::Create);
         assert_eq!(inbox.mailboxes[0].special_use, "\\Sent");
         assert_eq!((old.location.as_deref(), old.list), (Some("maildir:/old"), false));
+        // The userdb's `mail` is for those without a location of their own.
+        assert_eq!(inbox.location, None);
     }
 
     #[test]
@@ -280,6 +263,10 @@ mod tests {
                 "subscriptions = no is not",
             ),
             ("namespace a {\n  prefix = x/\n  alias_for = y/\n}\n", "alias_for"),
+            (
+                "mail_location = mbox:~/mail\n",
+                "mail storage \"mbox\" is not supported, only maildir",
+            ),
             ("imap_client_workarounds = foo\n", "imap_client_workarounds: foo is none"),
             ("ssl_cert = text\nssl = yes\n", "ssl_cert is a text, not a file"),
             (

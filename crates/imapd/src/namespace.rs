@@ -46,7 +46,7 @@ impl Namespaces {
     ///
     /// [`NamespaceError`] for locations that cannot be used.
     pub fn of(settings: &Settings, user: &Passenger) -> Result<Self, NamespaceError> {
-        let quota = quota_of(settings, user)?;
+        let quota = settings.quota.as_ref().map(|quota| quota.of(user)).transpose()?;
         let mut namespaces = Vec::new();
         for block in &settings.namespaces {
             let text = match &block.location {
@@ -150,15 +150,6 @@ impl Namespace {
     }
 }
 
-/// The user's quota; the userdb's rules count before the configured ones.
-fn quota_of(settings: &Settings, user: &Passenger) -> Result<Option<quota::Quota>, NamespaceError> {
-    let Some(configured) = &settings.quota else { return Ok(None) };
-    let own = ["quota_rule", "quota_rule2", "quota_rule3"].map(|name| user.field(name));
-    let own = own.into_iter().flatten();
-    let rules: Vec<&str> = configured.rules.iter().map(String::as_str).chain(own).collect();
-    Ok(Some(quota::Quota::from_settings(&configured.root, &rules, "")?))
-}
-
 #[cfg(test)]
 pub mod tests {
     use login::facts::{Facts, Security};
@@ -210,25 +201,5 @@ pub mod tests {
         assert_eq!(found("Sent"), None);
         let old = namespaces.iter().nth(1).unwrap();
         assert_eq!(old.store.location().root, Path::new("/srv/old/example.com/alice"));
-    }
-
-    #[test]
-    fn quota_rules_are_read() {
-        for (rule, own, storage, messages) in [
-            ("*:storage=1G", None, Some(1 << 30), None),
-            ("*:storage=2048", None, Some(2 << 20), None),
-            ("*:bytes=5000:messages=7", None, Some(5000), Some(7)),
-            ("*:storage=1G", Some("*:storage=5K"), Some(5 << 10), None),
-            ("*:storage=0", None, None, None),
-        ] {
-            let root = "maildir:User quota".to_owned();
-            let quota = settings::Quota { root, rules: vec![rule.into()] };
-            let settings = Settings { quota: Some(quota), ..Settings::default() };
-            let mut user = passenger(Path::new("/"));
-            user.fields.extend(own.map(|own| ("quota_rule".to_owned(), Some(own.to_owned()))));
-            let read = quota_of(&settings, &user).unwrap().unwrap();
-            assert_eq!((read.storage, read.messages), (storage, messages), "{rule}");
-            assert_eq!(read.name, "User quota");
-        }
     }
 }

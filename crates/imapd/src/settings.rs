@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use login::QuotaSettings;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the mailbox role.
@@ -11,7 +12,7 @@ pub struct Settings {
     pub location: String,
     pub namespaces: Vec<Namespace>,
     /// `plugin { quota, quota_rule, ... }` when the quota plugin is loaded.
-    pub quota: Option<Quota>,
+    pub quota: Option<QuotaSettings>,
     /// The imap_quota plugin is loaded: GETQUOTA is there.
     pub quota_commands: bool,
     /// `imap_max_line_length`.
@@ -84,14 +85,6 @@ pub enum Auto {
     No,
     Create,
     Subscribe,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Quota {
-    /// `maildir:User quota`
-    pub root: String,
-    /// `*:storage=1G`; the userdb's rules come behind them and win.
-    pub rules: Vec<String>,
 }
 
 /// `imap_client_workarounds`.

@@ -434,6 +434,7 @@ mod tests {
             ),
             ("require_home_directory = yes", "", "require_home_directory"),
             ("", "lmtp_proxy = yes", "lmtp_proxy"),
+            ("", "mail_location = mbox:~/mail", "mail storage \"mbox\" is not supported"),
             ("", "plugin {\n  quota = dict:x\n}", "quota backend"),
             (
                 "",

@@ -5,6 +5,8 @@ use config::Problems;
 use config::dovecot::{self, Config, Connection, View};
 use config::files::Disk;
 use daemon::{Args, Log, Plan, Processes, Role};
+use login::QuotaSettings;
+use login::mail::check_locations;
 use login::plan::{BROKER, MAILBOX, parts};
 use protocol::pop3::UidlFormat;
 use std::time::Duration;
@@ -25,7 +27,9 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
     let config = Config::read(&Disk, &path, &mut problems);
     let parts = parts(&config, "pop3", serde_json::Value::Null, &mut problems);
     let connection = Connection { protocol: Some("pop3"), ..Connection::default() };
-    let settings = settings(&config.filter(&connection), &mut problems);
+    let view = config.filter(&connection);
+    let settings = settings(&view, &mut problems);
+    check_locations(&view, &mut problems);
     config.report_unsupported(&["login", "pop3-login", "mail", "pop3", "ssl"], &mut problems);
     let log = Log::of_dovecot(&config, &mut problems);
     let problems = problems.into_result()?;
@@ -98,6 +102,7 @@ fn settings(view: &View<'_>, problems: &mut Problems) -> Settings {
         logout_format: view.get(dovecot::POP3_LOGOUT_FORMAT, problems),
         log_prefix: view.get(dovecot::MAIL_LOG_PREFIX, problems),
         ignore_stated_sizes: view.get(dovecot::MAILDIR_BROKEN_FILENAME_SIZES, problems),
+        quota: QuotaSettings::read(view, problems),
         lock_timeout: view.get(dovecot::MAIL_MAX_LOCK_TIMEOUT, problems),
         ..Settings::default()
     };

@@ -16,6 +16,8 @@ use std::time::Duration;
 pub enum MaildropError {
     #[error("mail_location: {0}")]
     Location(String),
+    #[error("quota: {0}")]
+    Quota(#[from] mailstore::quota::QuotaError),
     #[error("Couldn't open INBOX: {0}")]
     Store(#[from] StoreError),
     #[error("pop3_uidl_format: {0}")]
@@ -49,7 +51,7 @@ impl Maildrop {
     ///
     /// [`MaildropError`]; the client is told to come again.
     pub fn open(settings: &Settings, user: &Passenger) -> Result<Self, MaildropError> {
-        let store = Store::new(location(settings, user)?, options(settings));
+        let store = Store::new(location(settings, user)?, options(settings, user)?);
         store.ensure_inbox()?;
         let mailbox = store.open("INBOX", Access::Select)?;
         let format = match mailbox.uidl_format() {
@@ -238,13 +240,14 @@ fn location(settings: &Settings, user: &Passenger) -> Result<Location, MaildropE
     Location::parse(&text, home).map_err(|error| fault(&error))
 }
 
-fn options(settings: &Settings) -> Options {
-    let mut options =
-        Options { ignore_stated_sizes: settings.ignore_stated_sizes, ..Options::default() };
+fn options(settings: &Settings, user: &Passenger) -> Result<Options, MaildropError> {
+    let quota = settings.quota.as_ref().map(|quota| quota.of(user)).transpose()?;
+    let ignore_stated_sizes = settings.ignore_stated_sizes;
+    let mut options = Options { ignore_stated_sizes, quota, ..Options::default() };
     if settings.lock_timeout > Duration::ZERO {
         options.lock_timeout = options.lock_timeout.min(settings.lock_timeout);
     }
-    options
+    Ok(options)
 }
 
 /// A UIDL holds 1 to 70 characters from `!` to `~` (RFC 1939 section 7); what is no such character

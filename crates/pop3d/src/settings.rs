@@ -1,5 +1,6 @@
 //! What the mailbox worker is told; made by the plan from dovecot.conf.
 
+use login::QuotaSettings;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub log_prefix: String,
     /// `maildir_broken_filename_sizes`.
     pub ignore_stated_sizes: bool,
+    /// `plugin { quota, quota_rule, ... }` when the quota plugin is loaded: what is taken away counts no more.
+    pub quota: Option<QuotaSettings>,
     /// `mail_max_lock_timeout`; zero is Dovecot's own.
     pub lock_timeout: Duration,
     /// After so long without a command the client is sent away.
@@ -58,6 +61,7 @@ impl Default for Settings {
             logout_format: "top=%t/%p, retr=%r/%b, del=%d/%m, size=%s".to_owned(),
             log_prefix: "%s(%u)<%{pid}><%{session}>: ".to_owned(),
             ignore_stated_sizes: false,
+            quota: None,
             lock_timeout: Duration::ZERO,
             inactivity: Duration::from_secs(600),
         }

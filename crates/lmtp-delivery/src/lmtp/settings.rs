@@ -81,6 +81,9 @@ impl MailSettings {
             Some(namespace) => (namespace.location, namespace.separator.chars().next()),
             None => (view.get(dovecot::MAIL_LOCATION, problems), None),
         };
+        if let Err(error) = mailstore::Location::check(&location) {
+            problems.error(view.place(dovecot::MAIL_LOCATION), error.to_string());
+        }
         let bound = |number: u64| u32::try_from(number).unwrap_or(0);
         let (uid, gid) =
             (view.get(dovecot::MAIL_UID, problems), view.get(dovecot::MAIL_GID, problems));
