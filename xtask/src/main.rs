@@ -21,7 +21,7 @@ usage: cargo xtask COMMAND
   demo [--once]       the daemons on a sample configuration, one message through all of them
   test [SUITE…]       every suite, or these: unit, or a module of tests/src (seams, compliance, …)
   ci                  all that a change must pass
-  bench NAME [--json] ours beside the originals: smtp-in, outbound [--messages N], dkim
+  bench NAME [--json] ours beside the originals: smtp-in, dkim, outbound and handover [--messages N]
   host [RELEASE…]     Debian 12 and 13 with their own systemd in a container: theirs, ours, theirs again
   packages [--from DIRECTORY] [--revision N]
                       target/debian/*.deb: one for each daemon, one for the command

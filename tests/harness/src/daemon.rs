@@ -172,8 +172,9 @@ impl Daemon {
         self.wait_end()
     }
 
+    /// Waits for an end that has been asked for; a second SIGTERM would be one at once.
     #[track_caller]
-    fn wait_end(&mut self) -> ExitStatus {
+    pub fn wait_end(&mut self) -> ExitStatus {
         if let Some(status) = self.ended {
             return status;
         }

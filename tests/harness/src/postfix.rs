@@ -35,6 +35,9 @@ scache    unix  -  -  n  -     1  scache
 postlog   unix-dgram n - n -   1  postlogd
 ";
 
+/// In front of each line of a service that is taken out.
+const MARK: &str = "#theoris: ";
+
 /// A Postfix configuration in a scratch directory; [`Postfix::start`] runs Debian's master on it.
 #[derive(Debug)]
 pub struct Postfix {
@@ -124,8 +127,26 @@ smtpd_peername_lookup = no
                 if !line.starts_with([' ', '\t']) {
                     ours = named(line);
                 }
-                let mark = if ours { "#theoris: " } else { "" };
+                let mark = if ours { MARK } else { "" };
                 changed.extend([mark, line, "\n"]);
+            }
+            changed
+        });
+    }
+
+    /// Takes the marks of [`Postfix::without`] away.
+    pub fn with(&self, services: &[(&str, &str)]) {
+        self.edit_master(|text| {
+            let mut theirs = false;
+            let mut changed = String::new();
+            for line in text.lines() {
+                let bare = line.strip_prefix(MARK).unwrap_or(line);
+                if !bare.starts_with([' ', '\t']) {
+                    let mut words = bare.split_whitespace();
+                    let (name, kind) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+                    theirs = services.contains(&(name, kind));
+                }
+                changed.extend([if theirs { bare } else { line }, "\n"]);
             }
             changed
         });

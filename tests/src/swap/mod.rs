@@ -2,6 +2,7 @@
 
 mod dkim;
 mod login;
+mod queue;
 mod refusals;
 mod rig;
 mod smtp_out;

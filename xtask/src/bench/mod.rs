@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ours beside the original, in one run, at the same durability. Figures are ratios.
 
 mod dkim;
+mod handover;
 mod outbound;
 mod processes;
 mod smtp_in;
@@ -31,19 +32,21 @@ struct Comparison {
 
 /// Messages that `outbound` drains.
 const MESSAGES: usize = 5_000;
+/// Messages that `handover` hands over.
+const HANDED_OVER: usize = 10_000;
 
 /// Runs the named benchmark.
 pub fn run(words: &[&str]) -> Done {
-    const USAGE: &str = "cargo xtask bench smtp-in|outbound|dkim [--json] [--messages N]";
+    const USAGE: &str = "cargo xtask bench smtp-in|outbound|dkim|handover [--json] [--messages N]";
     let (name, options) = words.split_first().ok_or(USAGE)?;
-    let (mut json, mut messages) = (false, MESSAGES);
+    let (mut json, mut messages) = (false, None);
     let mut options = options.iter();
     while let Some(option) = options.next() {
         match (*option, *name) {
             ("--json", _) => json = true,
-            ("--messages", "outbound") => {
+            ("--messages", "outbound" | "handover") => {
                 let number = options.next().and_then(|number| number.parse().ok());
-                messages = number.filter(|number| *number >= 100).ok_or(USAGE)?;
+                messages = Some(number.filter(|number| *number >= 100).ok_or(USAGE)?);
             }
             _ => return Err(USAGE.into()),
         }
@@ -57,9 +60,17 @@ pub fn run(words: &[&str]) -> Done {
     }
     let comparisons = match *name {
         "smtp-in" => smtp_in::run(),
-        "outbound" => outbound::run(messages),
+        "outbound" => outbound::run(messages.unwrap_or(MESSAGES)),
         "dkim" => return dkim::run(json),
-        _ => return Err(format!("no benchmark {name}; there are: smtp-in, outbound, dkim")),
+        "handover" => {
+            handover::run(messages.unwrap_or(HANDED_OVER), json);
+            return Ok(());
+        }
+        _ => {
+            return Err(format!(
+                "no benchmark {name}; there are: smtp-in, outbound, dkim, handover"
+            ));
+        }
     };
     for comparison in &comparisons {
         if json {
