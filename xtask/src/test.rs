@@ -5,6 +5,9 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
 
+mod failures;
+
+use self::failures::Failures;
 use crate::peers;
 use crate::run::{Done, cargo, failed, must, release_directory, root};
 
@@ -44,12 +47,14 @@ pub fn run(wanted: &[&str]) -> Done {
     must(&mut cargo(&["build", "--release", "--workspace", "--bins", "--quiet"]))?;
     let mut all = Count::default();
     let mut closing = Vec::new();
+    let mut failures = Failures::default();
     if chosen("unit") {
-        let count = suite(&["--workspace", "--exclude", "theoris-tests"], &[])?;
+        let count = suite(&["--workspace", "--exclude", "theoris-tests"], &[], &mut failures)?;
         closing.push(("unit".to_owned(), count));
     }
     for name in suites.iter().filter(|name| chosen(name)) {
-        let count = suite(&["-p", "theoris-tests", "--lib"], &[&format!("{name}::")])?;
+        let filter = format!("{name}::");
+        let count = suite(&["-p", "theoris-tests", "--lib"], &[&filter], &mut failures)?;
         closing.push((name.clone(), count));
     }
     println!();
@@ -57,8 +62,12 @@ pub fn run(wanted: &[&str]) -> Done {
         count.show(name);
         all.add(*count);
     }
-    left_running()?;
     println!("{} passed, {} failed, {} skipped", all.passed, all.failed, all.skipped);
+    // The last lines of a run are what is always seen of it.
+    for told in failures.told() {
+        println!("\n{told}");
+    }
+    left_running()?;
     if all.failed > 0 { Err(format!("{} tests failed", all.failed)) } else { Ok(()) }
 }
 
@@ -73,7 +82,7 @@ fn suites() -> Result<Vec<String>, String> {
 }
 
 /// One call of `cargo test`, its output shown and counted.
-fn suite(packages: &[&str], filters: &[&str]) -> Result<Count, String> {
+fn suite(packages: &[&str], filters: &[&str], failures: &mut Failures) -> Result<Count, String> {
     let skips = skips_file();
     let _ = fs::remove_file(&skips);
     let mut command = cargo(&["test", "--release", "--no-fail-fast", "--quiet"]);
@@ -85,6 +94,7 @@ fn suite(packages: &[&str], filters: &[&str]) -> Result<Count, String> {
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             println!("{line}");
+            failures.line(&line);
             if let Some(counted) = result_line(&line) {
                 count.add(counted);
             }
