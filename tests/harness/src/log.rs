@@ -98,12 +98,25 @@ impl Log {
 /// Asks `found` again and again until it gives a value; stops the test after [`PATIENCE`].
 #[track_caller]
 pub fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let seen = settled(|| {
+        let value = found();
+        (value.is_some(), value)
+    });
+    match seen {
+        Some(value) => value,
+        None => panic!("waited {PATIENCE:?} for {what}"),
+    }
+}
+
+/// Looks again and again until `look` calls what it sees complete, and gives that. After [`PATIENCE`] it gives what is
+/// there, for the test to show what is missing.
+pub fn settled<T>(mut look: impl FnMut() -> (bool, T)) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
-        if let Some(value) = found() {
-            return value;
+        let (complete, seen) = look();
+        if complete || Instant::now() >= end {
+            return seen;
         }
-        assert!(Instant::now() < end, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -146,6 +146,9 @@ impl Both {
             identity.chain.display(),
             identity.key.display()
         ));
+        // One login process for all cases: a new one that fails at a handshake says "disconnected before auth was ready" where
+        // it is quicker than Dovecot's auth, and "no auth attempts" where it is not.
+        text.push_str("service imap-login {\n  service_count = 0\n}\n");
         for (from, to) in [(dovecot.imap, ports[0][0]), (dovecot.pop3, ports[0][1])] {
             text = text.replace(&format!("port = {from}\n"), &format!("port = {to}\n"));
         }
@@ -326,27 +329,21 @@ fn compare(database: Database, least: [usize; 2]) {
             assert!(!client.output().unwrap().status.success());
         }
     }
-    let cases = CASES.len() + HANDSHAKES.len();
-    let end = std::time::Instant::now() + harness::log::PATIENCE;
-    let [theirs, ours] = loop {
+    let sent = CASES.iter().map(|(_, _, lines)| *lines).chain(HANDSHAKES.iter().copied());
+    let sent: Vec<&[&str]> = sent.collect();
+    let [theirs, ours] = harness::log::settled(|| {
         // Each process has its own way to the log: cases are told apart by the client's address.
         let sides = [0, 1].map(|side| {
             let lines = both.lines(side);
-            (0..cases).map(|number| about(&lines, address(number))).collect::<Vec<_>>()
+            (0..sent.len()).map(|number| about(&lines, address(number))).collect::<Vec<_>>()
         });
-        let all = sides[0]
-            .iter()
-            .zip(&sides[1])
-            .all(|(one, other)| !one.is_empty() && one.len() == other.len());
-        if all || std::time::Instant::now() > end {
-            break sides;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
+        let mut pairs = sides[0].iter().zip(&sides[1]);
+        (pairs.all(|(one, other)| !one.is_empty() && one.len() == other.len()), sides)
+    });
     let mut differences = String::new();
-    for number in 0..CASES.len() {
+    for (number, case) in sent.iter().enumerate() {
         if theirs[number] != ours[number] {
-            let (case, theirs, ours) = (CASES[number].2, &theirs[number], &ours[number]);
+            let (theirs, ours) = (&theirs[number], &ours[number]);
             differences.push_str(&format!("{case:?}\ntheirs: {theirs:#?}\nours: {ours:#?}\n"));
         }
     }

@@ -5,11 +5,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use harness::certificates::Authority;
 use harness::client::{Client, Trust, trust};
-use harness::log::eventually;
+use harness::log::{eventually, settled};
 use harness::postfix::Postfix;
 use harness::{Daemon, Log, Scratch, ports};
 
@@ -167,16 +166,12 @@ impl Site {
     }
 
     /// What the logs say of filters since then. A daemon's line may be written after the answer that it belongs to, and each
-    /// log is read by itself: as many lines as `wanted` are waited for, but not for ever.
+    /// log is read by itself: as many lines as `wanted` are waited for.
     pub fn told(&self, mark: &[usize], wanted: usize) -> Vec<String> {
-        let end = Instant::now() + Duration::from_secs(10);
-        loop {
+        settled(|| {
             let told = self.lines_of_filters(mark);
-            if told.len() >= wanted || Instant::now() >= end {
-                return told;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            (told.len() >= wanted, told)
+        })
     }
 
     fn lines_of_filters(&self, mark: &[usize]) -> Vec<String> {
