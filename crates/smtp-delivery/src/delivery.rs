@@ -46,6 +46,8 @@ struct Site {
     destination: Destination,
     policy: policy::Destination,
     best: Option<u32>,
+    /// The policy is by the TLSA records of the host that is tried, or by their lack.
+    of_host: bool,
 }
 
 /// A request at work.
@@ -223,7 +225,7 @@ impl<'a> Delivery<'a> {
         for text in &policy.odd {
             self.service.reporter.note(&format!("warning: {text}"));
         }
-        let site = Site { destination, policy, best };
+        let site = Site { destination, policy, best, of_host: false };
         if !found.list.is_empty() && is_first {
             self.cache_policy(&site.destination.host, text);
         }
@@ -280,7 +282,8 @@ impl<'a> Delivery<'a> {
             let of_host;
             let site = match list.front() {
                 Some(host) if site.policy.level.is_dane() => {
-                    of_host = Site { policy: self.dane(site, host).await, ..site.clone() };
+                    let policy = self.dane(site, host).await;
+                    of_host = Site { policy, of_host: true, ..site.clone() };
                     &of_host
                 }
                 _ => site,
@@ -481,7 +484,7 @@ impl<'a> Delivery<'a> {
             port: 0,
             literal: true,
         };
-        let site = Site { destination, policy, best: None };
+        let site = Site { destination, policy, best: None, of_host: false };
         let sender = self.service.sender_of(&self.request);
         let cached = match self.load {
             true => self.service.cache.by_nexthop(path, sender.as_deref()),

@@ -115,6 +115,8 @@ pub struct Destination {
     pub hopeless: Option<String>,
     /// Worth a warning, but no more.
     pub odd: Vec<String>,
+    /// What its policy entry says, for another level.
+    pub written: Attributes,
 }
 
 impl Destination {
@@ -133,8 +135,8 @@ impl Destination {
 }
 
 /// The attributes of a policy entry.
-#[derive(Default)]
-struct Attributes {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
     protocols: Option<String>,
     exclude: Option<String>,
     server_name: Option<String>,
@@ -159,8 +161,7 @@ impl TlsSettings {
 
     /// The same destination at another level than its policy says, since DANE cannot be had there.
     pub fn at_level(&self, of: &Destination, level: Level, nexthop: &str) -> Destination {
-        let built = self.build(level, Attributes::default(), nexthop);
-        Destination { reuse: of.reuse, server_name: of.server_name.clone(), ..built }
+        self.build(level, of.written.clone(), nexthop)
     }
 
     /// A bare domain is looked up with its parents, anything else only as it is.
@@ -211,6 +212,7 @@ impl TlsSettings {
             return Destination { level, odd: attributes.odd, ..Destination::default() };
         }
         let mandatory = level > Level::May;
+        let written = attributes.clone();
         let protocols = attributes.protocols.unwrap_or_else(|| {
             if mandatory { &self.mandatory_protocols } else { &self.protocols }.clone()
         });
@@ -259,6 +261,7 @@ impl TlsSettings {
             reuse: attributes.reuse.unwrap_or(self.reuse),
             hopeless,
             odd: attributes.odd,
+            written,
             ..Destination::default()
         }
     }
@@ -508,7 +511,7 @@ mod tests {
                 "secure match=mx.example.net:.other.example protocols=TLSv1.2",
             ),
             ("bad.example", "sometimes"),
-            ("dane.example", "dane"),
+            ("dane.example", "dane protocols=TLSv1.2 servername=x.example"),
             ("print.example", "fingerprint match=AA:BB|cc:dd"),
             ("empty.example", "fingerprint"),
             ("wrong.example", "may match=x"),
@@ -535,6 +538,12 @@ mod tests {
         assert_eq!(encrypt.versions.min, Version::Tls13);
         let print = settings.destination(&table, "print.example").await;
         assert_eq!(print.matches, ["AA:BB", "cc:dd"]);
+        let dane = settings.destination(&table, "dane.example").await;
+        for level in [Level::May, Level::Encrypt] {
+            let less = settings.at_level(&dane, level, "dane.example");
+            assert_eq!((less.level, less.versions.max), (level, Some(Version::Tls12)));
+            assert_eq!(less.server_name.as_deref(), Some("x.example"));
+        }
     }
 
     #[test]

@@ -26,12 +26,7 @@ impl Delivery<'_> {
         list: &mut VecDeque<Candidate>,
     ) -> Option<(Candidate, Connection)> {
         let first = list.pop_front()?;
-        let rival = list.iter().position(|other| {
-            other.preference == first.preference
-                // Another host has other TLSA records.
-                && (site.policy.tlsa.is_empty() || other.host == first.host)
-                && other.address.is_ipv4() != first.address.is_ipv4()
-        });
+        let rival = list.iter().position(|other| is_rival(other, &first, site.of_host));
         let rival = rival.and_then(|at| list.remove(at).map(|other| (at, other)));
         let port = site.destination.port;
         let Some((at, rival)) = rival else {
@@ -196,6 +191,15 @@ impl Delivery<'_> {
     }
 }
 
+/// Whether an address is as good as the first, and of the other family. Where the policy is that of the first one's host,
+/// another host may have TLSA records, so that what is enough for the first is too little there.
+fn is_rival(other: &Candidate, first: &Candidate, of_host: bool) -> bool {
+    let same = other.host == first.host && other.secure == first.secure;
+    other.preference == first.preference
+        && other.address.is_ipv4() != first.address.is_ipv4()
+        && (same || !of_host)
+}
+
 /// How two connections that were tried side by side ended.
 enum Race {
     First(io::Result<TcpStream>),
@@ -223,5 +227,37 @@ fn told(error: &io::Error) -> String {
     match text.split_once(" (os error") {
         Some((text, _)) => text.to_owned(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_of_one_host_is_not_used_for_another() {
+        let candidate = |host: &str, address: &str, secure| Candidate {
+            host: host.to_owned(),
+            address: address.parse().unwrap(),
+            preference: 10,
+            secure,
+            mx_secure: Some(true),
+            canonical: None,
+        };
+        let first = candidate("a.example", "192.0.2.1", true);
+        for (other, usual, of_host) in [
+            (candidate("a.example", "2001:db8::1", true), true, true),
+            (candidate("a.example", "2001:db8::1", false), true, false),
+            (candidate("b.example", "2001:db8::2", true), true, false),
+            (candidate("b.example", "192.0.2.2", true), false, false),
+            (
+                Candidate { preference: 20, ..candidate("a.example", "2001:db8::1", true) },
+                false,
+                false,
+            ),
+        ] {
+            assert_eq!(is_rival(&other, &first, false), usual, "{other:?}");
+            assert_eq!(is_rival(&other, &first, true), of_host, "{other:?}");
+        }
     }
 }
