@@ -26,6 +26,20 @@ def main_pid(unit):
     return pid if alive(pid) else 0
 
 
+def ready(unit, pid):
+    with open(path(unit + ".ready"), "w") as file:
+        file.write(str(pid))
+
+
+def state(unit):
+    pid = main_pid(unit)
+    try:
+        with open(path(unit + ".ready")) as file:
+            return "active" if pid and file.read() == str(pid) else "activating" if pid else "inactive"
+    except OSError:
+        return "activating" if pid else "inactive"
+
+
 def drop_in(unit):
     try:
         with open(path("units", unit + ".d", "50-theoris.conf")) as file:
@@ -54,11 +68,13 @@ def start(unit):
     with open(path(unit + ".pid"), "w") as file:
         file.write(str(child.pid))
     if not described["notifies"]:
+        ready(unit, child.pid)
         return 0
     notify.settimeout(0.02)
     while child.poll() is None:
         try:
             if b"READY=1" in notify.recv(4096).split(b"\n"):
+                ready(unit, child.pid)
                 return 0
         except socket.timeout:
             pass
@@ -86,6 +102,7 @@ def main():
     if verb == "show":
         value = {
             "MainPID": main_pid(unit),
+            "ActiveState": state(unit),
             "LoadState": "loaded" if os.path.exists(path(unit + ".json")) else "not-found",
         }[words[0]]
         print(value)

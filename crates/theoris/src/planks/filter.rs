@@ -83,7 +83,9 @@ impl Filter {
     ///
     /// When it does not start. Ours goes on then.
     pub fn give_back(&self, run: &mut Run<'_>) -> Result<(), Mishap> {
-        if !self.originals().is_empty() {
+        let originals = self.originals();
+        if !originals.is_empty() {
+            drop(Frozen(&originals)); // a run that was killed may have left them stopped
             if let Address::Unix(path) = &self.at {
                 postfix::put_back(path, &Self::holder())?;
                 postfix::forget(std::slice::from_ref(path))?;

@@ -83,6 +83,9 @@ pub fn look(places: &Places, services: &mut dyn Services) -> Result<Vec<String>,
             told.push(format!("{daemon} does not run"));
             continue;
         };
+        if !services.is_ready(daemon) {
+            continue; // it binds its paths by itself now
+        }
         let lost = lost(&known.held, now);
         if lost.is_empty() && known.held.by == Some(now) {
             continue;
@@ -202,4 +205,74 @@ fn marks_lost(file: &Path, text: &[u8], keys: &[Key]) -> Vec<String> {
         }
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Plank;
+    use super::super::record::Adopted;
+    use super::*;
+
+    /// A daemon that runs, and may not be ready yet.
+    struct One {
+        pid: i32,
+        ready: bool,
+    }
+
+    impl Services for One {
+        fn prepared(&mut self, _: &str) -> Result<(), Mishap> {
+            Ok(())
+        }
+        fn start(&mut self, _: &str) -> Result<(), Mishap> {
+            Ok(())
+        }
+        fn stop(&mut self, _: &str) -> Result<(), Mishap> {
+            Ok(())
+        }
+        fn begin_stop(&mut self, _: &str) -> Result<(), Mishap> {
+            Ok(())
+        }
+        fn process(&mut self, _: &str) -> Option<i32> {
+            Some(self.pid)
+        }
+        fn is_ready(&mut self, _: &str) -> bool {
+            self.ready
+        }
+        fn original(&mut self, _: &str) -> Option<i32> {
+            None
+        }
+        fn end_original(&mut self, _: &str) -> Result<(), Mishap> {
+            Ok(())
+        }
+        fn prepare_original(&mut self, _: &str) -> Result<(), Mishap> {
+            Ok(())
+        }
+        fn start_original(&mut self, _: &str) -> Result<(), Mishap> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_starts_gets_no_signal() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let places = Places { state: directory.path().join("state"), ..Places::default() };
+        let held = Held { paths: vec![path.clone()], ..Held::default() };
+        let adopted = [(Plank::Dkim, Adopted { back: Vec::new(), held })];
+        Record::open(&places.state).unwrap().set_adopted(&adopted.into()).unwrap();
+        // What a supervisor is before it handles signals; SIGUSR2 ends it.
+        let mut process = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(process.id()).unwrap();
+        let told = look(&places, &mut One { pid, ready: false }).unwrap();
+        assert_eq!((told, process.try_wait().unwrap()), (vec![], None));
+        // A ready one is asked to bind the path.
+        let signalled = std::thread::spawn(move || {
+            let ended = process.wait().unwrap();
+            std::fs::write(path, "").unwrap();
+            std::os::unix::process::ExitStatusExt::signal(&ended)
+        });
+        let told = look(&places, &mut One { pid, ready: true }).unwrap();
+        assert!(told[0].ends_with("socket: taken back for dkim-milter"), "{told:?}");
+        assert_eq!(signalled.join().unwrap(), Some(Signal::SIGUSR2 as i32));
+    }
 }

@@ -47,6 +47,9 @@ pub trait Services {
     /// The process of one of our daemons.
     fn process(&mut self, daemon: &str) -> Option<i32>;
 
+    /// Whether one of our daemons has said that it is ready. Before that a signal may end it.
+    fn is_ready(&mut self, daemon: &str) -> bool;
+
     /// The process of an original.
     fn original(&mut self, unit: &str) -> Option<i32>;
 
@@ -143,6 +146,11 @@ impl Services for Systemd {
 
     fn process(&mut self, daemon: &str) -> Option<i32> {
         Self::pid(&unit(daemon))
+    }
+
+    fn is_ready(&mut self, daemon: &str) -> bool {
+        let state = Self::property(&unit(daemon), "ActiveState").unwrap_or_default();
+        matches!(state.as_str(), "active" | "reloading")
     }
 
     fn original(&mut self, unit: &str) -> Option<i32> {
