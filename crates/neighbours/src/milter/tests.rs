@@ -85,17 +85,32 @@ impl Peer {
         let _ = self.stream.write_all(octets).await; // the server may have gone
     }
 
-    /// "Continue" to everything up to the end of the connection; the codes of what came.
-    async fn agree(mut self) -> String {
+    /// "Continue" to everything up to the end of the connection, at the end of a message with `edits` in front; the codes
+    /// of what came.
+    async fn agree(mut self, edits: &[Reply]) -> String {
         let mut heard = String::new();
         while let Some(event) = self.event().await {
             heard.push(char::from(event.code()));
+            if matches!(event, Event::Eom(_)) {
+                let mut out = Vec::new();
+                edits.iter().for_each(|edit| edit.encode(&mut out));
+                self.raw(&out).await;
+            }
             if event.stage().is_some() {
                 self.say(&Reply::Continue).await;
             }
         }
         heard
     }
+}
+
+/// A connection with one message: what the chain says of it, and the edits that were asked for.
+async fn one_letter(mut chain: Chain) -> (Option<Response>, Vec<Change>) {
+    assert_eq!(chain.connect(&client(), &nothing).await, None);
+    let mut letter = Letter::of(&["Subject: x", "", "body"]);
+    let response = chain.message(&mut letter, &nothing).await;
+    chain.quit().await;
+    (response, letter.changes)
 }
 
 fn client() -> Client {
@@ -161,7 +176,7 @@ async fn a_message_is_shown_in_its_parts_and_the_end_is_said() {
         chain.quit().await;
         letter.changes
     };
-    let filter = async { rig.met(Steps(0)).await.agree().await };
+    let filter = async { rig.met(Steps(0)).await.agree(&[]).await };
     let (changes, heard) = tokio::join!(server, filter);
     assert_eq!((changes, heard.as_str()), (vec![], "CHMLNBEAQ"));
 }
@@ -368,33 +383,12 @@ async fn a_filter_that_does_not_read_is_left() {
 #[tokio::test]
 async fn edits_are_bounded_and_come_in_their_order() {
     for (count, good) in [(10_000_u32, true), (10_001, false)] {
+        let edit = |index| Reply::InsertHeader { index, name: "X".into(), value: "y".into() };
+        let edits: Vec<Reply> = (0..count).map(edit).collect();
         let rig = Rig::new();
-        let mut chain = rig.chain(DefaultAction::Tempfail);
-        let filter = async {
-            let mut peer = rig.met(Steps(0)).await;
-            while let Some(event) = peer.event().await {
-                if matches!(event, Event::Eom(_)) {
-                    let mut out = Vec::new();
-                    for index in 0..count {
-                        Reply::InsertHeader { index, name: "X".into(), value: "y".into() }
-                            .encode(&mut out);
-                    }
-                    peer.raw(&out).await;
-                }
-                if event.stage().is_some() {
-                    peer.say(&Reply::Continue).await;
-                }
-            }
-        };
-        let server = async {
-            assert_eq!(chain.connect(&client(), &nothing).await, None);
-            let mut letter = Letter::of(&["Subject: x", "", "body"]);
-            let response = chain.message(&mut letter, &nothing).await;
-            chain.quit().await;
-            drop(chain);
-            (response, letter.changes)
-        };
-        let ((response, changes), ()) = tokio::join!(server, filter);
+        let filter = async { rig.met(Steps(0)).await.agree(&edits).await };
+        let server = one_letter(rig.chain(DefaultAction::Tempfail));
+        let ((response, changes), _) = tokio::join!(server, filter);
         assert_eq!(response.is_none(), good, "{response:?}");
         assert_eq!(changes.len(), 10_000);
         let in_order = changes.iter().zip(0_u32..).all(
@@ -408,28 +402,11 @@ async fn edits_are_bounded_and_come_in_their_order() {
 #[tokio::test]
 async fn names_that_no_field_can_have_are_refused() {
     for name in ["", "X Y", "X:", ":", "X\tY", "X\nY", "gr\u{fc}n", "\u{7f}"] {
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        let edits = [Reply::AddHeader { name: name.clone(), value: "x".into() }];
         let rig = Rig::new();
-        let mut chain = rig.chain(DefaultAction::Tempfail);
-        let filter = async {
-            let mut peer = rig.met(Steps(0)).await;
-            while let Some(event) = peer.event().await {
-                if matches!(event, Event::Eom(_)) {
-                    let (name, value) = (Bytes::copy_from_slice(name.as_bytes()), "x".into());
-                    peer.say(&Reply::AddHeader { name, value }).await;
-                }
-                if event.stage().is_some() {
-                    peer.say(&Reply::Continue).await;
-                }
-            }
-        };
-        let server = async {
-            assert_eq!(chain.connect(&client(), &nothing).await, None);
-            let mut letter = Letter::of(&["Subject: x", "", "body"]);
-            let response = chain.message(&mut letter, &nothing).await;
-            drop(chain);
-            (response, letter.changes)
-        };
-        let (outcome, ()) = tokio::join!(server, filter);
+        let filter = async { rig.met(Steps(0)).await.agree(&edits).await };
+        let (outcome, _) = tokio::join!(one_letter(rig.chain(DefaultAction::Tempfail)), filter);
         let refused = Response::reply("451 4.3.5 Server configuration problem - try again later");
         assert_eq!(outcome, (Some(refused), Vec::new()), "{name:?}");
     }

@@ -102,9 +102,8 @@ fn status(code: &str, text: &str) -> String {
     }
 }
 
-/// Control characters and what is not UTF-8 become question marks, one for each octet. A NUL ends the line.
-/// A line as people may see it: up to its first NUL, without its carriage returns at the end, and with question marks for
-/// what cannot be shown.
+/// A line as people may see it: up to its first NUL, without its carriage returns at the end, and with one question mark
+/// for each octet that cannot be shown.
 #[must_use]
 pub fn printable(line: &[u8]) -> String {
     let mut line = line.split(|&octet| octet == 0).next().unwrap_or_default();
