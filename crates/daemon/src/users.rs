@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use nix::unistd::{Group, User};
+use nix::unistd::{Group, Uid, User};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -41,6 +41,8 @@ pub struct GroupEntry {
 #[derive(Serialize, Deserialize)]
 enum Question<'q> {
     User(&'q str),
+    /// A user's number.
+    Uid(u32),
     Group(&'q str),
 }
 
@@ -58,6 +60,15 @@ impl Users {
     /// What the name service says when it cannot answer.
     pub async fn user(&self, name: &str) -> Result<Option<UserEntry>, String> {
         self.ask(&Question::User(name)).await
+    }
+
+    /// The user of this number.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::user`].
+    pub async fn numbered(&self, uid: u32) -> Result<Option<UserEntry>, String> {
+        self.ask(&Question::Uid(uid)).await
     }
 
     /// # Errors
@@ -128,6 +139,10 @@ fn find(question: &[u8]) -> Option<Vec<u8>> {
     let answer = match serde_json::from_slice(question).ok()? {
         Question::User(name) => {
             let user = User::from_name(name).map_err(|errno| errno.desc().to_owned());
+            serde_json::to_vec(&user.map(|user| user.map(UserEntry::from)))
+        }
+        Question::Uid(uid) => {
+            let user = User::from_uid(Uid::from_raw(uid)).map_err(|errno| errno.desc().to_owned());
             serde_json::to_vec(&user.map(|user| user.map(UserEntry::from)))
         }
         Question::Group(name) => {

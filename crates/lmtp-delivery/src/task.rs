@@ -55,6 +55,7 @@ pub enum Target {
     Read {
         paths: Vec<PathBuf>,
         limit: u64,
+        whose: Whose,
     },
 }
 
@@ -106,6 +107,15 @@ pub struct MboxTarget {
     pub owned: bool,
 }
 
+/// Whose file counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Whose {
+    /// The reader's or root's (`.forward`).
+    Reader,
+    /// Anybody's: what it says is done as its owner (`:include:`).
+    Anybody,
+}
+
 /// What became of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -114,10 +124,18 @@ pub enum Outcome {
         mailbox: String,
         instead_of: Option<String>,
     },
-    /// The file's path and text, or that there is none.
-    Text(Option<(PathBuf, String)>),
+    /// The file, or that there is none.
+    Text(Option<Found>),
     OverQuota,
     Failed(Failure),
+}
+
+/// A file that was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Its uid.
+    pub owner: u32,
+    pub text: String,
 }
 
 /// Why it is not done: an enhanced status, 4 or 5 first, and Postfix's words.

@@ -18,7 +18,7 @@ mod source;
 mod spec;
 mod users;
 
-pub use open::{Passed, Problem};
+pub use open::{Owner, Passed, Problem};
 pub use set::Set;
 pub use source::Note;
 pub use users::{SystemUsers, Users};

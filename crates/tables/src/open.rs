@@ -60,6 +60,14 @@ impl From<&Metadata> for Stamp {
     }
 }
 
+/// Whose a table is, and so as whom commands in it are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Its file is root's, or it has none.
+    Root,
+    User(u32),
+}
+
 /// Files that somebody else opens for this process: those that its user or its sandbox keeps from it.
 pub trait Passed: Send + Sync {
     /// The file of this path as it was last passed; `None` if it has to be opened here.
@@ -95,14 +103,15 @@ struct Seen {
 pub struct Opened {
     name: TableName,
     source: Option<Source>,
-    content: RwLock<Arc<Content>>,
+    content: RwLock<(Arc<Content>, Owner)>,
     seen: Mutex<Seen>,
 }
 
 impl Opened {
     pub fn fixed(name: TableName, content: Content) -> Self {
         let seen = Seen { signal: (None, None), text: None, looked: Instant::now() };
-        Self { name, source: None, content: RwLock::new(Arc::new(content)), seen: Mutex::new(seen) }
+        let content = RwLock::new((Arc::new(content), Owner::Root));
+        Self { name, source: None, content, seen: Mutex::new(seen) }
     }
 
     /// Reads the file. An unreadable one gives a table that fails until the file is there.
@@ -141,12 +150,17 @@ impl Opened {
             unusable: false,
         }));
         let seen = Seen { signal, text, looked: Instant::now() };
-        let content = RwLock::new(Arc::new(content));
+        let content = RwLock::new((Arc::new(content), source.owner()));
         (Self { name, source: Some(source), content, seen: Mutex::new(seen) }, problems)
     }
 
     pub fn current(&self) -> Arc<Content> {
-        Arc::clone(&self.content.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.content.read().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// Whose the present content is.
+    pub fn owner(&self) -> Owner {
+        self.content.read().unwrap_or_else(PoisonError::into_inner).1
     }
 
     pub fn path(&self) -> Option<&Path> {
@@ -196,7 +210,8 @@ impl Opened {
         if working && notes.iter().any(|note| note.skipped) {
             reports.push(format!("{}: keeping the old content until these are mended", self.name));
         } else {
-            *self.content.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
+            let new = (Arc::new(content), source.owner());
+            *self.content.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
         reports
     }
@@ -228,6 +243,20 @@ impl Source {
         }
         let text = passed.or_else(|| fs::metadata(&self.path).ok());
         (text.map(|status| Stamp::from(&status)), inode)
+    }
+
+    /// Postfix looks at the index; postmap gives it to the owner of the text.
+    fn owner(&self) -> Owner {
+        let index = match &self.commit {
+            Commit::Index(index) => fs::metadata(index).ok(),
+            Commit::Text => None,
+        };
+        let passed = || self.passed.file(&self.path).and_then(|file| file.metadata().ok());
+        let facts = index.or_else(passed).or_else(|| fs::metadata(&self.path).ok());
+        match facts.map_or(0, |facts| facts.uid()) {
+            0 => Owner::Root,
+            uid => Owner::User(uid),
+        }
     }
 
     fn read(&self) -> io::Result<(Vec<u8>, Stamp)> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use routing::{Key, LookupError, Maps, TableName, Tables};
 
 use crate::content::Content;
-use crate::open::{NonePassed, Opened, Passed, Problem, Source};
+use crate::open::{NonePassed, Opened, Owner, Passed, Problem, Source};
 use crate::spec::Spec;
 use crate::users::{SystemUsers, Users};
 
@@ -129,6 +129,12 @@ impl Set {
         opened
     }
 
+    /// Whose a table is; nothing where several users' parts make it up, or where it is not open.
+    #[must_use]
+    pub fn owner(&self, name: &TableName) -> Option<Owner> {
+        self.open.get(name).and_then(owner_of)
+    }
+
     /// Takes the new content of every changed file now, and says what there is to say.
     #[must_use]
     pub fn refresh(&self) -> Vec<String> {
@@ -182,6 +188,18 @@ impl Set {
     }
 }
 
+/// Of parts, the one user whose some of them are.
+fn owner_of(opened: &Arc<Opened>) -> Option<Owner> {
+    let content = opened.current();
+    let (Content::Union(parts) | Content::Pipe(parts)) = &*content else {
+        return Some(opened.owner());
+    };
+    parts.iter().map(owner_of).try_fold(Owner::Root, |all, part| match (all, part?) {
+        (Owner::Root, one) | (one, Owner::Root) => Some(one),
+        (one, other) => (one == other).then_some(one),
+    })
+}
+
 fn without_proxy(name: &TableName) -> TableName {
     TableName::new(name.as_str().strip_prefix("proxy:").unwrap_or(name.as_str()))
 }
@@ -207,7 +225,7 @@ mod tests {
 
     use routing::{Key, Maps};
 
-    use super::{Passed, Set};
+    use super::{Owner, Passed, Set};
     use crate::users::Users;
 
     struct OneUser;
@@ -324,6 +342,35 @@ mod tests {
         fs::write(&text, "k new\n").unwrap();
         *passed.0.lock().unwrap() = Arc::new(File::open(&text).unwrap());
         assert_eq!(ask(&set, &maps, "k").await.unwrap().unwrap(), "new");
+    }
+
+    #[test]
+    fn a_table_is_its_index_s_owner_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let owned = |name: &str, uid| {
+            let path = dir.path().join(name);
+            fs::write(&path, "").unwrap();
+            std::os::unix::fs::chown(&path, Some(uid), None).ok()?;
+            Some(format!("hash:{}", path.display()))
+        };
+        let Some(one) = owned("one", 7) else { return }; // only root can
+        let (other, root) = (owned("other", 8).unwrap(), owned("root", 0).unwrap());
+        let indexed = owned("indexed", 7).unwrap();
+        owned("indexed.db", 9).unwrap();
+        let mut set = Set::default();
+        for (table, owner) in [
+            (one.clone(), Some(Owner::User(7))),
+            (root.clone(), Some(Owner::Root)),
+            (indexed, Some(Owner::User(9))),
+            ("inline:{a=b}".to_owned(), Some(Owner::Root)),
+            (format!("unionmap:{{{one},{root},inline:{{a=b}}}}"), Some(Owner::User(7))),
+            (format!("pipemap:{{{root},{one},{one}}}"), Some(Owner::User(7))),
+            (format!("unionmap:{{{one},{other}}}"), None),
+        ] {
+            let maps = Maps::parse(&format!("{{{table}}}"));
+            assert_eq!(set.open(&maps), [], "{table}");
+            assert_eq!(set.owner(maps.iter().next().unwrap()), owner, "{table}");
+        }
     }
 
     #[tokio::test]

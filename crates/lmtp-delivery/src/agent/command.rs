@@ -26,7 +26,7 @@ pub struct Of<'a> {
     pub item: &'a Item,
     pub local: &'a Local,
     pub recipient: &'a Recipient,
-    /// The user whose mailbox or `.forward` it is; an alias has none.
+    /// The user whose mailbox, `.forward` or list it is; what stands in root's files has none.
     pub owner: Option<&'a User>,
 }
 
@@ -56,7 +56,11 @@ impl Service {
         if !expansion.first_time("command", &format!("{}:{} {command}", local.user, user.uid)) {
             return Step::Expanded;
         }
-        let owner = matches!(item.origin, Origin::Forward(_)).then_some(&user);
+        let of_user = match item.origin {
+            Origin::Forward(_) | Origin::Alias(Some(_)) | Origin::Include(Some(_)) => true,
+            Origin::Request | Origin::Alias(None) | Origin::Include(None) => false,
+        };
+        let owner = of_user.then_some(&user);
         let of = Of { item, local: &local, recipient: &recipient, owner };
         verdict(self.run_local(settings, job, &of, &user, command).await)
     }
@@ -73,7 +77,7 @@ impl Service {
             Some(owner) if owner.uid != 0 => {
                 return self.run_local(settings, job, of, owner, command).await;
             }
-            _ => Item { origin: Origin::Alias, ..of.item.clone() },
+            _ => Item { origin: Origin::Alias(None), ..of.item.clone() },
         };
         // Never as root.
         match self.privileges(settings, &default).await {

@@ -13,8 +13,10 @@ use tables::alias::Target;
 pub enum Origin {
     /// The queue manager named it.
     Request,
-    Alias,
-    Include,
+    /// A table of this user's; nothing: root's, or no file at all.
+    Alias(Option<u32>),
+    /// A file of this user's; nothing: root's.
+    Include(Option<u32>),
     /// This user's `.forward`.
     Forward(String),
 }
@@ -23,8 +25,8 @@ impl Origin {
     /// The word of `allow_mail_to_files` and `allow_mail_to_commands`.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Request | Self::Alias => "alias",
-            Self::Include => "include",
+            Self::Request | Self::Alias(_) => "alias",
+            Self::Include(_) => "include",
             Self::Forward(_) => "forward",
         }
     }
@@ -122,7 +124,7 @@ mod tests {
         let recipient = Recipient { address: "list@x".into(), ..Recipient::default() };
         let mut expansion = Expansion::new(&recipient, "s@y");
         let first = expansion.next().unwrap();
-        let like = Item { origin: Origin::Alias, depth: 1, ..first };
+        let like = Item { origin: Origin::Alias(None), depth: 1, ..first };
         assert!(expansion.push(vec![address("a@x"), address("b@x")], &like));
         assert_eq!(expansion.next().unwrap().target, address("a@x"));
         assert!(expansion.push(vec![address("c@x")], &like));

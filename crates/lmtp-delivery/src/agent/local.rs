@@ -7,7 +7,8 @@
 use std::path::PathBuf;
 
 use protocol::postfix::Recipient;
-use routing::{Context, Key, Maps, Resolution, split_extension};
+use routing::{Context, Key, Maps, Resolution, TableName, split_extension};
+use tables::Owner;
 use tables::alias::Target as Named;
 
 use crate::agent::command::Of;
@@ -19,7 +20,7 @@ use crate::agent::settings::LocalSettings;
 use crate::agent::user::{Macros, User};
 use crate::agent::virtual_mailbox::target;
 use crate::agent::{Service, header, verdict_of};
-use crate::task::{Outcome, Source, Target, Task};
+use crate::task::{Found, Outcome, Source, Target, Task, Whose};
 
 /// `.forward` and `:include:` files beyond this are refused.
 const LONGEST_LIST: u64 = 256 * 1024;
@@ -189,9 +190,9 @@ impl Service {
             Err(verdict) => return Step::Verdict(address, verdict),
         }
         let elsewhere = match &item.origin {
-            Origin::Include => true,
+            Origin::Include(_) => true,
             Origin::Forward(user) => *user != local.user,
-            Origin::Request | Origin::Alias => item.owned,
+            Origin::Request | Origin::Alias(_) => item.owned,
         };
         if elsewhere {
             forward(expansion, item, address)
@@ -214,7 +215,7 @@ impl Service {
             names.push(&local.user);
         }
         for name in names {
-            let Some(value) = self.lookup(maps, name).await? else { continue };
+            let Some((value, table)) = self.alias(maps, name).await? else { continue };
             if !expansion.first_time("alias", name) {
                 continue; // an alias that names itself means the user
             }
@@ -223,8 +224,16 @@ impl Service {
                 (Some(_), false) => format!("owner-{name}@{}", local.domain),
                 _ => item.sender.clone(),
             };
+            let origin = match self.tables.owner(&table) {
+                Some(Owner::Root) => Origin::Alias(None),
+                Some(Owner::User(uid)) => Origin::Alias(Some(uid)),
+                None => {
+                    self.warn(&format!("no owner UID for alias database {table}"));
+                    return Err(Verdict::failed("4.3.0", MISCONFIGURED));
+                }
+            };
             let like = Item {
-                origin: Origin::Alias,
+                origin,
                 sender,
                 owned: owner.is_some(),
                 depth: item.depth + 1,
@@ -237,6 +246,17 @@ impl Service {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// The value of an alias, and the table that has it.
+    async fn alias(&self, maps: &Maps, name: &str) -> Result<Option<(String, TableName)>, Verdict> {
+        for table in maps.iter() {
+            let one: Maps = std::iter::once(table.clone()).collect();
+            if let Some(value) = self.lookup(&one, name).await? {
+                return Ok(Some((value, table.clone())));
+            }
+        }
+        Ok(None)
     }
 
     async fn lookup(&self, maps: &Maps, key: &str) -> Result<Option<String>, Verdict> {
@@ -318,7 +338,8 @@ impl Service {
     ) -> Step {
         let macros = local.macros(None, &self.settings.recipient_delimiter);
         let relay = macros.expand(&settings.luser_relay).unwrap_or_default();
-        let like = Item { origin: Origin::Alias, depth: item.depth + 1, ..item.clone() };
+        let origin = Origin::Alias(None);
+        let like = Item { origin, depth: item.depth + 1, ..item.clone() };
         let named = Named::parse_list(&relay);
         if !named.is_empty()
             && expansion.first_time("luser_relay", &local.user)
@@ -345,14 +366,14 @@ impl Service {
         if paths.is_empty() {
             return Ok(false);
         }
-        let Some(text) = self.read(user, paths).await? else { return Ok(false) };
+        let Some(found) = self.read(user, paths, Whose::Reader).await? else { return Ok(false) };
         let like = Item {
             origin: Origin::Forward(local.user.clone()),
             owned: false,
             depth: item.depth + 1,
             ..item.clone()
         };
-        let named = list(&text);
+        let named = list(&found.text);
         if named.is_empty() {
             return Ok(false); // an empty file means the mailbox
         }
@@ -365,11 +386,16 @@ impl Service {
         }
     }
 
-    async fn read(&self, user: &User, paths: Vec<PathBuf>) -> Result<Option<String>, Verdict> {
-        let target = Target::Read { paths, limit: LONGEST_LIST };
+    async fn read(
+        &self,
+        user: &User,
+        paths: Vec<PathBuf>,
+        whose: Whose,
+    ) -> Result<Option<Found>, Verdict> {
+        let target = Target::Read { paths, limit: LONGEST_LIST, whose };
         let task = Task { content: Source::Nothing, prefix: String::new(), target };
         match job::ask(&self.worker, user.identity(&self.settings.groups), &task, None).await {
-            Outcome::Text(found) => Ok(found.map(|(_, text)| text)),
+            Outcome::Text(found) => Ok(found),
             Outcome::Failed(failure) => Err(Verdict::Failed(failure)),
             _ => Err(Verdict::failed("4.3.0", "unexpected answer of the delivery worker")),
         }
@@ -387,22 +413,24 @@ impl Service {
             Ok(user) => user,
             Err(verdict) => return Step::Verdict(address, verdict),
         };
-        let text = match self.read(&reader, vec![path.into()]).await {
-            Ok(Some(text)) => text,
+        let found = match self.read(&reader, vec![path.into()], Whose::Anybody).await {
+            Ok(Some(found)) => found,
             Ok(None) => {
                 let text = format!("cannot open include file {path}");
                 return Step::Verdict(address, Verdict::failed("4.2.0", text));
             }
             Err(verdict) => return Step::Verdict(address, verdict),
         };
-        let like = Item { origin: Origin::Include, depth: item.depth + 1, ..item.clone() };
-        if expansion.first_time("include", path) && !expansion.push(list(&text), &like) {
+        let origin = Origin::Include(Some(found.owner).filter(|uid| *uid != 0));
+        let like = Item { origin, depth: item.depth + 1, ..item.clone() };
+        if expansion.first_time("include", path) && !expansion.push(list(&found.text), &like) {
             return Step::Verdict(address, Verdict::failed("5.4.6", "include file loop"));
         }
         Step::Expanded
     }
 
-    /// Who reads and writes what an alias or a `.forward` names.
+    /// Who reads and writes what an alias or a `.forward` names: the user whose file says so, and for root's files the one
+    /// of `default_privs`.
     pub(super) async fn privileges(
         &self,
         settings: &LocalSettings,
@@ -410,6 +438,17 @@ impl Service {
     ) -> Result<User, Verdict> {
         let name = match &item.origin {
             Origin::Forward(user) => user,
+            Origin::Alias(Some(owner)) | Origin::Include(Some(owner)) => {
+                return match User::numbered(&self.worker, *owner).await {
+                    Ok(Some(user)) => Ok(user),
+                    Ok(None) | Err(_) => {
+                        self.warn(&format!(
+                            "cannot find the owner of a list of addresses: {owner}"
+                        ));
+                        Err(Verdict::failed("4.3.0", MISCONFIGURED))
+                    }
+                };
+            }
             _ => &settings.default_privs,
         };
         match User::named(&self.worker, name).await {

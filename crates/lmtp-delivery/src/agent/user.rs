@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use daemon::{Identity, Worker};
+use daemon::{Identity, UserEntry, Worker};
 
 /// A system user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,19 +18,30 @@ impl User {
     /// Asks the name service; nothing if there is no such user.
     pub async fn named(worker: &Worker, name: &str) -> Result<Option<Self>, String> {
         let users = worker.users().map_err(|error| error.to_string())?;
-        let account = users.user(name).await?;
-        Ok(account.map(|account| Self {
-            name: account.name,
-            uid: account.uid,
-            gid: account.gid,
-            home: account.home.into(),
-            shell: account.shell,
-        }))
+        Ok(users.user(name).await?.map(Self::from))
+    }
+
+    /// As [`Self::named`], by the number.
+    pub async fn numbered(worker: &Worker, uid: u32) -> Result<Option<Self>, String> {
+        let users = worker.users().map_err(|error| error.to_string())?;
+        Ok(users.numbered(uid).await?.map(Self::from))
     }
 
     pub fn identity(&self, groups: &[u32]) -> Identity {
         let groups = groups.to_vec();
         Identity { uid: self.uid, gid: self.gid, home: self.home.display().to_string(), groups }
+    }
+}
+
+impl From<UserEntry> for User {
+    fn from(account: UserEntry) -> Self {
+        Self {
+            name: account.name,
+            uid: account.uid,
+            gid: account.gid,
+            home: account.home.into(),
+            shell: account.shell,
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub fn perform(task: &Task, file: Option<File>) -> Outcome {
         Target::Dovecot(target) => dovecot::deliver(target, &message),
         Target::Maildir { path, host } => maildir::deliver(path, host, &message),
         Target::Mbox(target) => mbox::deliver(target, &message),
-        Target::Read { paths, limit } => read::first(paths, *limit),
+        Target::Read { paths, limit, whose } => read::first(paths, *limit, *whose),
     }
 }
 

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use crate::delivery::{reason, status_of};
-use crate::task::{Failure, Outcome};
+use crate::task::{Failure, Found, Outcome, Whose};
 
 /// The first of `paths` that exists. One that others could have written counts as missing.
-pub fn first(paths: &[PathBuf], limit: u64) -> Outcome {
+pub fn first(paths: &[PathBuf], limit: u64, whose: Whose) -> Outcome {
     for path in paths {
-        match read(path, limit) {
-            Ok(Some(text)) => return Outcome::Text(Some((path.clone(), text))),
+        match read(path, limit, whose) {
+            Ok(Some(found)) => return Outcome::Text(Some(found)),
             Ok(None) => {}
             Err(error) => {
                 let text = format!("cannot open file {}: {}", path.display(), reason(&error));
@@ -25,7 +25,7 @@ pub fn first(paths: &[PathBuf], limit: u64) -> Outcome {
     Outcome::Text(None)
 }
 
-fn read(path: &Path, limit: u64) -> io::Result<Option<String>> {
+fn read(path: &Path, limit: u64, whose: Whose) -> io::Result<Option<Found>> {
     let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
     let file = match opened {
         Ok(file) => file,
@@ -40,7 +40,8 @@ fn read(path: &Path, limit: u64) -> io::Result<Option<String>> {
         warn("not a regular file");
         return Ok(None);
     }
-    if metadata.uid() != 0 && metadata.uid() != geteuid().as_raw() {
+    let owner = metadata.uid();
+    if whose == Whose::Reader && owner != 0 && owner != geteuid().as_raw() {
         warn("file has bad owner");
         return Ok(None);
     }
@@ -52,7 +53,8 @@ fn read(path: &Path, limit: u64) -> io::Result<Option<String>> {
     if file.take(limit + 1).read_to_end(&mut text)? as u64 > limit {
         return Err(io::Error::other("file is too large"));
     }
-    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(Some(Found { owner, text }))
 }
 
 /// A home that is not there, or that is no directory, has no file either.
@@ -71,14 +73,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (first_path, second) = (root.path().join(".forward+x"), root.path().join(".forward"));
         let paths = [first_path.clone(), second.clone()];
-        assert_eq!(first(&paths, 100), Outcome::Text(None));
+        let first = |limit| first(&paths, limit, Whose::Reader);
+        assert_eq!(first(100), Outcome::Text(None));
         fs::write(&second, "a@b.example\n").unwrap();
-        let text = Outcome::Text(Some((second.clone(), "a@b.example\n".into())));
-        assert_eq!(first(&paths, 100), text);
+        let owner = geteuid().as_raw();
+        let text = Outcome::Text(Some(Found { owner, text: "a@b.example\n".into() }));
+        assert_eq!(first(100), text);
         fs::create_dir(&first_path).unwrap();
-        assert_eq!(first(&paths, 100), text);
-        assert!(matches!(first(&paths, 5), Outcome::Failed(_)));
+        assert_eq!(first(100), text);
+        assert!(matches!(first(5), Outcome::Failed(_)));
         fs::set_permissions(&second, Permissions::from_mode(0o666)).unwrap();
-        assert_eq!(first(&paths, 100), Outcome::Text(None));
+        assert_eq!(first(100), Outcome::Text(None));
     }
 }

@@ -1,7 +1,7 @@
 //! The messages: to an alias with a command or a file, or to a domain that a pipe service takes.
 
 pub const MAIN: &str = "\
-alias_maps = hash:ROOT/aliases
+alias_maps = hash:ROOT/aliases, hash:ROOT/owned
 local_recipient_maps =
 recipient_delimiter = +
 mailbox_size_limit = 0
@@ -32,6 +32,9 @@ p_null unix - n n - - pipe flags=F user=nobody null_sender= argv=ROOT/show ROOT/
 p_signal unix - n n - - pipe user=nobody argv=/bin/sh -c {echo dying; kill -9 $$$$}
 p_dsn unix - n n - - pipe user=nobody argv=/bin/sh -c {echo 5.7.5 not with me; exit 1}
 ";
+
+/// The user whose the second table and the file `owned_list` are.
+pub const OWNER: &str = "games";
 
 pub struct Case {
     pub name: &'static str,
@@ -103,7 +106,13 @@ pub fn all() -> Vec<Case> {
         alias("noise", "\"|echo noise\""),
         alias("unread", "\"|true\""),
         alias("include", ":include:ROOT/list"),
+        alias("include_owned", ":include:ROOT/owned_list"),
         alias("file", "ROOT/out/file"),
+        alias(
+            "owned_who",
+            "\"|(id -u; id -g; echo $HOME $SHELL $LOGNAME $USER) > ROOT/out/owned_who\"",
+        ),
+        alias("owned_file", "ROOT/out/owned_file"),
         Case { to: &["ext+foo@example.com"], ..alias("ext", "\"|env | sort > ROOT/out/ext\"") },
         Case {
             sender: "o'b|x@example.com",

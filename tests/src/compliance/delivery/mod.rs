@@ -30,16 +30,25 @@ fn lay(scratch: &Scratch) -> Postfix {
     scratch.write("show", SHOW);
     fs::set_permissions(scratch.path().join("show"), fs::Permissions::from_mode(0o755)).unwrap();
     scratch.write("list", format!("\"|cat > {root}/out/included\"\n"));
-    let mut aliases = "sender: /dev/null\n".to_owned();
+    let (mut aliases, mut owned) = ("sender: /dev/null\n".to_owned(), String::new());
     for case in cases::all() {
         if let Some(alias) = case.alias {
-            aliases += &format!("{}: {}\n", case.name, alias.replace("ROOT", &root));
+            let table = if case.name.starts_with("owned_") { &mut owned } else { &mut aliases };
+            *table += &format!("{}: {}\n", case.name, alias.replace("ROOT", &root));
         }
     }
     scratch.write("aliases", aliases);
+    let owner = nix::unistd::User::from_name(cases::OWNER).unwrap().unwrap();
+    let list = format!("\"|id -u > {root}/out/include_owned\"\n");
+    for file in [scratch.write("owned", owned), scratch.write("owned_list", list)] {
+        std::os::unix::fs::chown(&file, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
+            .unwrap();
+    }
     let postfix = Postfix::lay(scratch, &cases::MAIN.replace("ROOT", &root));
     postfix.add_services(SERVICES.replace("ROOT", &root).trim_end());
-    postfix.command(&["postalias", &format!("hash:{root}/aliases")]);
+    for table in ["aliases", "owned"] {
+        postfix.command(&["postalias", &format!("hash:{root}/{table}")]);
+    }
     postfix
 }
 
