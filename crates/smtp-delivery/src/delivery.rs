@@ -267,7 +267,7 @@ impl<'a> Delivery<'a> {
             (route.address_limit, route.session_limit)
         };
         let (mut addresses, mut count) = (0, 0);
-        if self.load && !list.is_empty() {
+        if self.load && !list.is_empty() && site.policy.level != policy::Level::Invalid {
             count = self.reused(site, &mut list).await;
             addresses = count;
             if count > 0 && (count == sessions || count == limit) {
@@ -407,8 +407,7 @@ impl<'a> Delivery<'a> {
             }
             self.served(site, connection, list.is_empty()).await;
         }
-        let strangers =
-            self.service.settings.sasl.is_none() && site.policy.level <= policy::Level::None;
+        let strangers = self.service.settings.sasl.is_none() && site.policy.is_plain();
         let best: Vec<Candidate> =
             list.iter().filter(|one| site.best == Some(one.preference)).cloned().collect();
         for candidate in best {

@@ -124,6 +124,11 @@ impl Destination {
         Self { level: Level::Invalid, problem: Some(problem), ..Self::default() }
     }
 
+    /// A connection without TLS will do, whoever has opened it. Where no mail may go, none does.
+    pub fn is_plain(&self) -> bool {
+        self.level == Level::None
+    }
+
     pub fn wish(&self, authorities: &Authorities) -> Wish {
         Wish {
             policy: self.versions.clone(),
@@ -530,6 +535,9 @@ mod tests {
             ("wrong.example", Level::Invalid),
         ] {
             assert_eq!(settings.destination(&table, nexthop).await.level, level, "{nexthop}");
+        }
+        for (nexthop, plain) in [("example.org", true), ("bad.example", false), ("x", false)] {
+            assert_eq!(settings.destination(&table, nexthop).await.is_plain(), plain, "{nexthop}");
         }
         let secure = settings.destination(&table, "[mx.example.net]:587").await;
         assert_eq!(secure.matches, ["mx.example.net", ".other.example"]);
