@@ -107,6 +107,14 @@ impl Client {
         Self::over(Transport::Tcp(stream))
     }
 
+    /// Waits no longer than this for an answer in the clear.
+    pub fn within(self, limit: std::time::Duration) -> Self {
+        if let Transport::Tcp(stream) = self.stream.get_ref() {
+            stream.set_read_timeout(Some(limit)).unwrap();
+        }
+        self
+    }
+
     /// Ends a connection in the clear with a reset instead of an end.
     pub fn reset(self) {
         if let Transport::Tcp(stream) = self.stream.get_ref() {

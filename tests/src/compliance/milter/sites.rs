@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use harness::certificates::Authority;
 use harness::client::{Client, Trust, trust};
@@ -24,6 +25,9 @@ pub const PAIRS: [(&str, usize, bool); 4] = [
     ("Postfix's smtpd with our cleanup", 1, false),
     ("our smtpd and cleanup", 1, true),
 ];
+
+/// Less than a filter gets by default: a service that is told to be quick has to be.
+const A_SHORT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The services of every site: a name and its settings, where `P1` and `P2` are the filters and `DEAD` is nobody.
 const SERVICES: &[(&str, &str)] = &[
@@ -192,7 +196,7 @@ impl Site {
     /// A dialogue; the replies of each command and the ids of what was queued.
     pub fn talk(&self, service: &str, ours: bool, commands: &[&str]) -> (Vec<String>, Vec<String>) {
         let mark = self.mark();
-        let mut client = Client::tcp(self.port(service, ours));
+        let mut client = Client::tcp(self.port(service, ours)).within(A_SHORT_TIMEOUT);
         let (mut replies, mut ids) = (Vec::new(), Vec::new());
         let mut commands = commands.iter();
         loop {
