@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::guard::{Guard, Watch};
 use super::services::{Services, Systemd};
-use super::{Manner, Outcome, Places, guard, prospect, record, release_plan};
+use super::{Manner, Outcome, Places, prospect, record, release_plan};
 use crate::command::arguments::{Arguments, Known};
 use crate::command::paths::{self, Paths};
 use crate::command::{Command, code};
@@ -49,6 +50,12 @@ struct Asked {
     once: bool,
 }
 
+impl Asked {
+    fn services(&self) -> Systemd {
+        Systemd { units: self.places.units.clone(), state: self.places.state.clone() }
+    }
+}
+
 fn parse(words: &[String]) -> Result<Asked, String> {
     let known: Vec<Known> = OPTIONS.into_iter().chain(paths::OPTIONS).collect();
     let arguments = Arguments::read(words, &known)?;
@@ -89,7 +96,7 @@ fn swapped(verb: &str, words: &[String]) -> Result<u8, String> {
     if asked.planks.is_empty() {
         return Err("which planks?".into());
     }
-    let mut services = Systemd { units: asked.places.units.clone() };
+    let mut services = asked.services();
     Ok(match (verb, asked.dry_run) {
         ("adopt", true) => show_adoption(&asked, &mut services),
         (_, true) => show_release(&asked),
@@ -99,7 +106,7 @@ fn swapped(verb: &str, words: &[String]) -> Result<u8, String> {
 
 fn watched(words: &[String]) -> Result<u8, String> {
     let asked = parse(words)?;
-    let mut services = Systemd { units: asked.places.units.clone() };
+    let mut services = asked.services();
     Ok(watch(&asked, &mut services))
 }
 
@@ -107,7 +114,10 @@ fn swap(verb: &str, asked: &Asked, services: &mut dyn Services) -> u8 {
     let mut tell = |line: &str| println!("{line}");
     let run = if verb == "adopt" { super::adopt } else { super::release };
     match run(&asked.planks, &asked.places, asked.manner, services, &mut tell) {
-        Ok(Outcome::Done) => code::FINE,
+        Ok(Outcome::Done) => {
+            watch_over(&asked.places, services);
+            code::FINE
+        }
         Ok(Outcome::Refused(reasons)) => {
             reasons.iter().for_each(|why| eprintln!("{why}"));
             eprintln!("theoris {verb}: nothing was changed");
@@ -125,6 +135,15 @@ fn swap(verb: &str, asked: &Asked, services: &mut dyn Services) -> u8 {
             eprintln!("theoris {verb}: {why}");
             code::CRITICAL
         }
+    }
+}
+
+/// The guard runs as long as anything is adopted.
+fn watch_over(places: &Places, services: &mut dyn Services) {
+    let guarded =
+        record::adopted(&places.state).and_then(|adopted| services.guard(!adopted.is_empty()));
+    if let Err(why) = guarded {
+        println!("{why}");
     }
 }
 
@@ -177,21 +196,35 @@ fn show_release(asked: &Asked) -> u8 {
     worst
 }
 
-/// Between two looks of the guard.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The longest between two looks of the guard: what no file tells is seen then.
+const PAUSE: Duration = Duration::from_secs(10);
 
 fn watch(asked: &Asked, services: &mut dyn Services) -> u8 {
+    let mut guard = Guard::default();
+    let mut look =
+        |guard: &mut Guard| guard.look(&asked.places, services).unwrap_or_else(|why| vec![why.0]);
+    if asked.once {
+        let told = look(&mut guard);
+        told.iter().for_each(|line| println!("{line}"));
+        return if told.is_empty() { code::FINE } else { code::WARNING };
+    }
+    let watch = match Watch::new() {
+        Ok(watch) => watch,
+        Err(error) => {
+            eprintln!("theoris guard: {error}");
+            return code::CRITICAL;
+        }
+    };
     let mut before = Vec::new();
     loop {
-        let told = guard::look(&asked.places, services).unwrap_or_else(|why| vec![why.0]);
-        if told != before {
-            told.iter().for_each(|line| println!("{line}"));
-        }
-        if asked.once {
-            return if told.is_empty() { code::FINE } else { code::WARNING };
-        }
+        watch.over(&asked.places);
+        let told = look(&mut guard);
+        told.iter().filter(|line| !before.contains(*line)).for_each(|line| println!("{line}"));
         before = told;
-        std::thread::sleep(PAUSE);
+        if let Err(error) = watch.wait(PAUSE) {
+            eprintln!("theoris guard: {error}");
+            return code::CRITICAL;
+        }
     }
 }
 

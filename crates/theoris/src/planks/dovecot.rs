@@ -159,6 +159,20 @@ impl Part {
         Ok(())
     }
 
+    /// Whether Dovecot would leave the ports to us if it started now.
+    ///
+    /// # Errors
+    ///
+    /// When doveconf does not tell, as in the middle of somebody's work.
+    pub fn leaves(&self) -> Result<bool, Mishap> {
+        for name in &self.listeners {
+            if self.asked(name, "port")? != "0" {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Has Dovecot close the ports that our daemon shares with it by now.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ pub struct Filter {
     pub unit: String,
     pub daemon: String,
     pub at: Address,
-    /// Postfix's log, in which it tells of mail that no filter saw.
+    /// Postfix's log file, in which it tells of mail that no filter saw; the journal has it too.
     pub log: Option<PathBuf>,
 }
 
@@ -93,7 +93,7 @@ impl Filter {
             return run.stop(&self.daemon); // it shares the port with us, or has its path again
         }
         run.services.prepare_original(&self.unit)?;
-        let log = self.log.as_deref().map(unsigned::Mark::here);
+        let log = unsigned::Mark::here(self.log.as_deref());
         let (begun, result) = match &self.at {
             Address::Unix(path) => (Instant::now(), self.back_at(path, run)),
             Address::Tcp(_) => self.back_on_port(run),
@@ -105,9 +105,7 @@ impl Filter {
             return Err(Mishap(format!("{} does not listen on {}", self.unit, self.at)));
         }
         run.notes.push(format!("{}: nobody listened for {} ms", self.at, gap.as_millis()));
-        if let Some(log) = log {
-            run.notes.extend(log.unfiltered(&self.at));
-        }
+        run.notes.extend(log.unfiltered(&self.at));
         run.stop(&self.daemon)
     }
 

@@ -1,22 +1,32 @@
-//! The guard: keeps what is ours ours while people, packages and Ansible work on the originals.
+//! The guard: keeps what is ours ours while people, packages and Ansible work on the originals, and keeps the originals
+//! alive where both want the same.
 //!
 //! Postfix's master takes the path of a live entry's socket in silence whenever it starts (`relay` stays live, see
 //! [`config::postfix::STAYS_LIVE`]); an OpenDKIM that was started again takes its own. The guard sees that another
-//! socket stands there and has our daemon take the path back.
+//! socket stands there and has our daemon take the path back. Dovecot, which would not start on a port that is ours, gets
+//! its ports back as soon as our file has no effect in its configuration: whoever took it out wants Dovecot there.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::marks::{self, Key};
 use super::postfix::{self, Holder};
-use super::record::{self, Record};
+use super::record::{self, Adopted, Record};
 use super::services::Services;
-use super::{Mishap, Places, Plank, process};
+use super::{Manner, Mishap, Outcome, Places, Plank, Step, dovecot, process};
+
+/// What fails to start on our ports.
+const DOVECOT: &str = "dovecot.service";
 
 /// What an adopted plank holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,32 +64,117 @@ fn number(path: &Path) -> Option<(u64, u64)> {
     Some((facts.dev(), facts.ino()))
 }
 
+fn is_same((pid, started): (i32, u64)) -> bool {
+    process::started(pid) == Some(started) && process::is_alive(pid)
+}
+
 fn identity(services: &mut dyn Services, daemon: &str) -> Option<(i32, u64)> {
     let pid = services.process(daemon)?;
     Some((pid, process::started(pid)?))
 }
 
-/// One look at everything that is ours: takes back what can be taken back, and tells what has drifted. Does nothing
-/// while a swap is under way.
-///
-/// # Errors
-///
-/// When the record cannot be read or written.
-pub fn look(places: &Places, services: &mut dyn Services) -> Result<Vec<String>, Mishap> {
-    if record::adopted(&places.state)?.is_empty() {
-        return Ok(Vec::new());
+/// What one look leaves for the next.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// When Dovecot's files were last written, and doveconf had our file in effect.
+    proved: BTreeMap<Plank, SystemTime>,
+}
+
+impl Guard {
+    /// One look at everything that is ours: takes back what can be taken back, gives back what an original would trip over,
+    /// and tells what has drifted. Does nothing while a swap is under way.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be read or written.
+    pub fn look(
+        &mut self,
+        places: &Places,
+        services: &mut dyn Services,
+    ) -> Result<Vec<String>, Mishap> {
+        if record::adopted(&places.state)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(record) = Record::open_for_guard(&places.state)? else { return Ok(Vec::new()) };
+        if record.journal()?.is_some() {
+            return Ok(vec!["a swap was interrupted; run theoris adopt or release again".into()]);
+        }
+        let mut adopted = record.adopted()?;
+        let mut told = Vec::new();
+        if keep(&mut adopted, services, &mut told) {
+            record.set_adopted(&adopted)?;
+        }
+        let unwanted: Vec<Plank> = adopted
+            .iter()
+            .filter(|(plank, known)| self.is_unwanted(**plank, known, &mut told))
+            .map(|(plank, _)| *plank)
+            .collect();
+        drop(record);
+        for plank in unwanted {
+            give_back(plank, places, services, &mut told)?;
+        }
+        Ok(told)
     }
-    let Ok(record) = Record::open(&places.state) else { return Ok(Vec::new()) };
-    if record.journal()?.is_some() {
-        return Ok(vec!["a swap was interrupted; run theoris adopt or release again".into()]);
+
+    /// Somebody has taken our file out of Dovecot's configuration: with our daemon on its ports, Dovecot's next start fails.
+    fn is_unwanted(&mut self, plank: Plank, known: &Adopted, told: &mut Vec<String>) -> bool {
+        let part = known.back.iter().find_map(|step| match step {
+            Step::ReturnDovecot(part) => Some(part),
+            _ => None,
+        });
+        let Some(part) = part else { return false };
+        if !part.file.exists() {
+            told.push(format!("{}: is gone: {plank} goes back to Dovecot", part.file.display()));
+            return true;
+        }
+        let written = last_written(part);
+        if self.proved.get(&plank) == Some(&written) {
+            return false;
+        }
+        match part.leaves() {
+            Ok(true) => {
+                self.proved.insert(plank, written);
+                false
+            }
+            Ok(false) => {
+                let file = part.file.display();
+                told.push(format!(
+                    "{file}: is not in effect any more: {plank} goes back to Dovecot"
+                ));
+                true
+            }
+            Err(why) => {
+                told.push(why.0);
+                false
+            }
+        }
     }
-    let mut adopted = record.adopted()?;
-    let mut told = Vec::new();
+}
+
+/// When somebody last wrote Dovecot's configuration, as far as directories and files beside ours tell.
+fn last_written(part: &dovecot::Part) -> SystemTime {
+    let directories = [part.configuration.parent(), part.file.parent()].into_iter().flatten();
+    let files = directories.flat_map(|directory| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).chain([directory.to_owned()])
+    });
+    let times = files.filter_map(|file| std::fs::metadata(file).ok()?.modified().ok());
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Takes lost sockets back. Whether there is news to be recorded.
+fn keep(
+    adopted: &mut BTreeMap<Plank, Adopted>,
+    services: &mut dyn Services,
+    told: &mut Vec<String>,
+) -> bool {
     let mut changed = false;
-    for (plank, known) in &mut adopted {
+    for (plank, known) in adopted {
         let daemon = plank.daemon();
         told.extend(drift(&known.held, services));
-        let Some(now) = identity(services, daemon) else {
+        let Some(now) =
+            known.held.by.filter(|by| is_same(*by)).or_else(|| identity(services, daemon))
+        else {
             told.push(format!("{daemon} does not run"));
             continue;
         };
@@ -93,16 +188,35 @@ pub fn look(places: &Places, services: &mut dyn Services) -> Result<Vec<String>,
         for path in &lost {
             told.push(format!("{}: taken back for {daemon}", path.display()));
         }
-        if !lost.is_empty() {
-            retake(&lost, &known.held, now.0)?;
+        if !lost.is_empty()
+            && let Err(why) = retake(&lost, &known.held, now.0)
+        {
+            told.push(why.0);
+            continue;
         }
         known.held = known.held.clone().seen(services, daemon);
         changed = true;
     }
-    if changed {
-        record.set_adopted(&adopted)?;
+    changed
+}
+
+/// The whole way out of one plank, and Dovecot started again if it has tripped over us meanwhile.
+fn give_back(
+    plank: Plank,
+    places: &Places,
+    services: &mut dyn Services,
+    told: &mut Vec<String>,
+) -> Result<(), Mishap> {
+    let mut tell = |line: &str| told.push(line.to_owned());
+    match super::release(&[plank], places, Manner::default(), services, &mut tell)? {
+        Outcome::Done => {}
+        Outcome::Refused(why) => why.iter().for_each(|why| tell(why)),
+        Outcome::RolledBack(why) | Outcome::HalfWay(why) => tell(&why),
     }
-    Ok(told)
+    if services.revive(DOVECOT)? {
+        tell(&format!("{DOVECOT} had failed and was started again"));
+    }
+    Ok(())
 }
 
 /// What has drifted, plank by plank; changes nothing, so it needs no lock.
@@ -114,6 +228,12 @@ pub fn drifted(state: &Path, services: &mut dyn Services) -> Result<Vec<(Plank, 
     let mut told = Vec::new();
     for (plank, known) in record::adopted(state)? {
         let mut lines = drift(&known.held, services);
+        if let Some(file) = known.held.file.as_ref().filter(|file| !file.exists()) {
+            lines.push(format!(
+                "{}: is gone: Dovecot opens its ports again at its next restart",
+                file.display()
+            ));
+        }
         if let Some(now) = identity(services, plank.daemon()) {
             let taken = |path: &PathBuf| {
                 format!("{}: leads to somebody else than {}", path.display(), plank.daemon())
@@ -137,6 +257,61 @@ pub fn adopted(state: &Path) -> Vec<Plank> {
 /// When the journal cannot be read.
 pub fn under_way(state: &Path) -> Result<Option<String>, Mishap> {
     Ok(record::under_way(state)?.map(|journal| journal.step))
+}
+
+/// Wakes when somebody writes where the guard looks.
+#[derive(Debug)]
+pub struct Watch(OwnedFd);
+
+impl Watch {
+    /// # Errors
+    ///
+    /// If the system has no more watches.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self(inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?))
+    }
+
+    /// Watches what matters to the planks that are adopted now. A directory that came back needs a new watch; one that
+    /// has it keeps it.
+    pub fn over(&self, places: &Places) {
+        use inotify::WatchFlags as On;
+        let names = On::CREATE | On::DELETE | On::MOVED_TO | On::MOVED_FROM;
+        // Locks are opened for writing all the time; what matters is written by rename.
+        let _ = inotify::add_watch(&self.0, &places.state, names);
+        for known in record::adopted(&places.state).unwrap_or_default().into_values() {
+            let held = known.held;
+            let files =
+                held.marks.iter().map(|(file, _)| file).chain(&held.file).chain(&held.paths);
+            let mut directories: Vec<&Path> = files.filter_map(|file| file.parent()).collect();
+            if held.file.is_some() {
+                directories.extend(places.dovecot.parent());
+            }
+            for directory in directories {
+                let _ = inotify::add_watch(&self.0, directory, names | On::CLOSE_WRITE);
+            }
+        }
+    }
+
+    /// Waits until something has happened there, or the time is over.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn wait(&self, limit: Duration) -> std::io::Result<()> {
+        let limit = Timespec::try_from(limit).map_err(std::io::Error::other)?;
+        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(&self.0, &mut buffer) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
 }
 
 /// The paths that lead to somebody else.
@@ -172,14 +347,6 @@ fn drift(held: &Held, services: &mut dyn Services) -> Vec<String> {
             Ok(text) => told.extend(marks_lost(file, &text, keys)),
             Err(error) => told.push(Mishap::file(file, &error).0),
         }
-    }
-    if let Some(file) = &held.file
-        && !file.exists()
-    {
-        told.push(format!(
-            "{}: is gone: Dovecot opens its ports again at its next restart",
-            file.display()
-        ));
     }
     if let Some(unit) = &held.original
         && services.original(unit).is_some()

@@ -16,6 +16,8 @@ use super::steps::Step;
 use super::{Mishap, Plank};
 
 const LOCK: &str = "lock";
+/// Of two guards one looks at a time.
+const GUARD: &str = "guard.lock";
 const JOURNAL: &str = "run.json";
 const ADOPTED: &str = "adopted.json";
 const LARGEST: u64 = 1 << 20;
@@ -24,7 +26,7 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Record {
     directory: PathBuf,
-    _lock: Flock<File>,
+    _locks: Vec<Flock<File>>,
 }
 
 /// A run that is under way. It is written before each step, so that the next run knows of it whatever happens.
@@ -53,25 +55,41 @@ pub struct Adopted {
 }
 
 impl Record {
-    /// Takes the lock, or says that another run has it.
+    /// Takes the lock, or says that another run has it. A guard that is just looking is waited for.
     ///
     /// # Errors
     ///
     /// [`Mishap`] when another run is under way or the directory cannot be written.
     pub fn open(directory: &Path) -> Result<Self, Mishap> {
-        let failed = |error: io::Error| Mishap::file(directory, &error);
-        fs::create_dir_all(directory).map_err(failed)?;
         let path = directory.join(LOCK);
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(|error| Mishap::file(&path, &error))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
+        let taken = Flock::lock(lock_file(directory, LOCK)?, FlockArg::LockExclusiveNonblock);
+        let lock = taken.or_else(|(file, _)| {
+            // Guards share it.
+            let shared =
+                Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, errno)| errno)?;
+            shared.relock(FlockArg::LockExclusive)?;
+            Ok::<_, nix::errno::Errno>(shared)
+        });
+        match lock {
+            Ok(lock) => Ok(Self { directory: directory.to_owned(), _locks: vec![lock] }),
             Err(_) => Err(Mishap(format!(
                 "{}: another theoris adopt or release is at work; wait until it has ended",
                 path.display()
             ))),
         }
+    }
+
+    /// Takes the guard's lock, beside which no run begins; nothing while one is under way.
+    ///
+    /// # Errors
+    ///
+    /// [`Mishap`] when the directory cannot be written.
+    pub fn open_for_guard(directory: &Path) -> Result<Option<Self>, Mishap> {
+        let path = directory.join(GUARD);
+        let guard = Flock::lock(lock_file(directory, GUARD)?, FlockArg::LockExclusive);
+        let guard = guard.map_err(|(_, errno)| Mishap::file(&path, &errno.into()))?;
+        let lock = Flock::lock(lock_file(directory, LOCK)?, FlockArg::LockSharedNonblock).ok();
+        Ok(lock.map(|lock| Self { directory: directory.to_owned(), _locks: vec![lock, guard] }))
     }
 
     /// The run that was interrupted.
@@ -113,6 +131,14 @@ impl Record {
     pub fn set_adopted(&self, planks: &BTreeMap<Plank, Adopted>) -> Result<(), Mishap> {
         write(&self.directory.join(ADOPTED), planks)
     }
+}
+
+fn lock_file(directory: &Path, name: &str) -> Result<File, Mishap> {
+    fs::create_dir_all(directory).map_err(|error| Mishap::file(directory, &error))?;
+    let path = directory.join(name);
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+    file.map_err(|error| Mishap::file(&path, &error))
 }
 
 /// The planks that are ours, for who only wants to know.
@@ -179,7 +205,15 @@ mod tests {
             step: "start dkim-milter".into(),
         };
         record.set_journal(&journal).unwrap();
+        assert!(Record::open_for_guard(&state).unwrap().is_none());
         drop(record);
+        let guard = Record::open_for_guard(&state).unwrap().unwrap();
+        let waits = std::thread::spawn({
+            let state = state.clone();
+            move || Record::open(&state).map(drop)
+        });
+        drop(guard);
+        waits.join().unwrap().unwrap();
         let record = Record::open(&state).unwrap();
         assert_eq!(record.journal().unwrap().unwrap().planks[0].back, back);
         record.end_journal().unwrap();

@@ -14,6 +14,9 @@ pub const START_LIMIT: Duration = Duration::from_secs(6);
 /// A supervisor gives its connections ten seconds, then a little mercy.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 
+/// Between two looks at a unit that is about to start or to stop.
+const BETWEEN: Duration = Duration::from_millis(100);
+
 /// The service manager of the host.
 pub trait Services {
     /// Why one of our daemons cannot be started here at all.
@@ -74,6 +77,21 @@ pub trait Services {
     ///
     /// What it said instead.
     fn start_original(&mut self, unit: &str) -> Result<(), Mishap>;
+
+    /// Starts an original again that has failed, as one does whose port was ours when it started; tells whether it had.
+    /// One that somebody has stopped stays so.
+    ///
+    /// # Errors
+    ///
+    /// What it said when it was started.
+    fn revive(&mut self, unit: &str) -> Result<bool, Mishap>;
+
+    /// Has the guard run, also after a boot, or not run any more.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started or stopped.
+    fn guard(&mut self, wanted: bool) -> Result<(), Mishap>;
 }
 
 /// systemd, by systemctl.
@@ -81,17 +99,24 @@ pub trait Services {
 pub struct Systemd {
     /// Where drop-ins of the running system stand.
     pub units: PathBuf,
+    /// What stands here survives a reboot.
+    pub state: PathBuf,
 }
 
 const DROP_IN: &str = "50-theoris.conf";
 /// What makes a stop leave our socket where it is.
 const ENDING: &str = "# Written by theoris adopt; theoris release takes it away.\n[Service]\nRestart=no\nKillSignal=SIGKILL\nRuntimeDirectoryPreserve=yes\n";
-/// Beside it: the original was started at boot.
-const ENABLED: &str = "50-theoris.enabled";
+/// The end of a note's name: the original was started at boot.
+const ENABLED: &str = "was-enabled";
+const GUARD: &str = "theoris-guard.service";
 
 impl Systemd {
-    fn drop_in(&self, unit: &str, name: &str) -> PathBuf {
-        self.units.join(format!("{unit}.d")).join(name)
+    fn drop_in(&self, unit: &str) -> PathBuf {
+        self.units.join(format!("{unit}.d")).join(DROP_IN)
+    }
+
+    fn note(&self, unit: &str) -> PathBuf {
+        self.state.join(format!("{unit}.{ENABLED}"))
     }
 
     fn property(unit: &str, name: &str) -> Option<String> {
@@ -158,11 +183,11 @@ impl Services for Systemd {
     }
 
     fn end_original(&mut self, unit: &str) -> Result<(), Mishap> {
-        let path = self.drop_in(unit, DROP_IN);
+        let path = self.drop_in(unit);
         let failed = |error: std::io::Error| Mishap::file(&path, &error);
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
         if systemctl(&["is-enabled", unit], QUESTION).is_ok_and(|said| said.trim() == "enabled") {
-            let note = self.drop_in(unit, ENABLED);
+            let note = self.note(unit);
             std::fs::write(&note, "").map_err(|error| Mishap::file(&note, &error))?;
             systemctl(&["disable", unit], QUESTION)?;
         }
@@ -174,7 +199,7 @@ impl Services for Systemd {
     }
 
     fn prepare_original(&mut self, unit: &str) -> Result<(), Mishap> {
-        let path = self.drop_in(unit, DROP_IN);
+        let path = self.drop_in(unit);
         if path.exists() {
             rewrite::remove(&path).map_err(|error| Mishap::file(&path, &error))?;
             systemctl(&["daemon-reload"], START_LIMIT)?;
@@ -183,13 +208,38 @@ impl Services for Systemd {
     }
 
     fn start_original(&mut self, unit: &str) -> Result<(), Mishap> {
-        let note = self.drop_in(unit, ENABLED);
+        let note = self.note(unit);
         systemctl(&["start", unit], START_LIMIT)?;
         if note.exists() {
             systemctl(&["enable", unit], QUESTION)?;
             rewrite::remove(&note).map_err(|error| Mishap::file(&note, &error))?;
         }
         Ok(())
+    }
+
+    fn revive(&mut self, unit: &str) -> Result<bool, Mishap> {
+        let begin = Instant::now();
+        loop {
+            match Self::property(unit, "ActiveState").as_deref() {
+                Some("activating" | "deactivating") if begin.elapsed() < START_LIMIT => {
+                    std::thread::sleep(BETWEEN);
+                }
+                Some("failed") => {
+                    return systemctl(&["start", unit], START_LIMIT).map(|_| true);
+                }
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    fn guard(&mut self, wanted: bool) -> Result<(), Mishap> {
+        if Self::property(GUARD, "LoadState").is_none_or(|state| state != "loaded") {
+            return Err(Mishap(format!(
+                "{GUARD} is not installed: nothing watches what is adopted"
+            )));
+        }
+        let verb = if wanted { "enable" } else { "disable" };
+        systemctl(&[verb, "--now", GUARD], START_LIMIT).map(drop)
     }
 }
 

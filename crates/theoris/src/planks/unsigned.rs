@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::Mishap;
 use super::process::Address;
+use super::services::run;
 use super::steps::PULSE;
 
 const LONGEST: u64 = 16 << 20;
@@ -14,20 +17,25 @@ const LONGEST: u64 = 16 << 20;
 const LAG: Duration = Duration::from_millis(200);
 /// What Postfix says of a filter that it cannot reach, or that has gone.
 const MISSED: [&str; 2] = ["warning: connect to Milter service ", "warning: milter "];
+/// How long the journal may take to answer.
+const QUESTION: Duration = Duration::from_secs(5);
 const LONGEST_SESSION: Duration = Duration::from_secs(15);
 
-/// A place in Postfix's log.
+/// A place in Postfix's log: in its file, where there is one and somebody writes it, else in the journal.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    log: PathBuf,
+    log: Option<PathBuf>,
     offset: u64,
+    /// Seconds since 1970.
+    at: u64,
 }
 
 impl Mark {
     /// The end of the log, now.
-    pub fn here(log: &Path) -> Self {
-        let offset = std::fs::metadata(log).map_or(0, |facts| facts.len());
-        Self { log: log.to_owned(), offset }
+    pub fn here(log: Option<&Path>) -> Self {
+        let offset = log.and_then(|log| std::fs::metadata(log).ok()).map_or(0, |facts| facts.len());
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self { log: log.map(Path::to_owned), offset, at }
     }
 
     /// What has passed the filter by since, for the operator. A client that came while nobody listened has no filter to
@@ -37,10 +45,7 @@ impl Mark {
         let seen = loop {
             let seen = match self.read() {
                 Ok(text) => queue_ids(&String::from_utf8_lossy(&text)),
-                Err(error) => {
-                    let log = self.log.display();
-                    return vec![format!("{log}: {error}: cannot tell what passed unsigned")];
-                }
+                Err(why) => return vec![format!("{why}: cannot tell what passed unsigned")],
             };
             // The log itself may be a moment behind.
             let waited = begin.elapsed();
@@ -64,12 +69,27 @@ impl Mark {
         told
     }
 
-    fn read(&self) -> std::io::Result<Vec<u8>> {
+    fn read(&self) -> Result<Vec<u8>, Mishap> {
         let mut text = Vec::new();
-        let mut file = File::open(&self.log)?;
-        file.seek(SeekFrom::Start(self.offset))?;
-        file.take(LONGEST).read_to_end(&mut text)?;
-        Ok(text)
+        if let Some(log) = &self.log {
+            let mut read = || {
+                let mut file = File::open(log)?;
+                file.seek(SeekFrom::Start(self.offset))?;
+                file.take(LONGEST).read_to_end(&mut text)
+            };
+            read().map_err(|error| Mishap::file(log, &error))?;
+        }
+        if !text.is_empty() {
+            return Ok(text);
+        }
+        let mut journal = Command::new("journalctl");
+        journal.args(["--quiet", "--no-pager", "-o", "short", "--facility=mail"]);
+        journal.arg(format!("--since=@{}", self.at));
+        match run(&mut journal, QUESTION) {
+            Ok(lines) => Ok(lines.into_bytes()),
+            Err(_) if self.log.is_some() => Ok(text),
+            Err(why) => Err(why),
+        }
     }
 }
 

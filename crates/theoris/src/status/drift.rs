@@ -10,7 +10,7 @@ use crate::planks::services::Systemd;
 /// Adds what has drifted, and returns the planks that are ours by `theoris adopt`.
 pub fn find(state: &Path, found: &mut Vec<Finding>) -> Vec<Plank> {
     // It only asks; drop-ins are written by swaps alone.
-    let mut services = Systemd { units: "/run/systemd/system".into() };
+    let mut services = Systemd { units: "/run/systemd/system".into(), state: state.to_owned() };
     match guard::drifted(state, &mut services) {
         Ok(told) => found.extend(told.into_iter().map(|(plank, line)| {
             let mend = format!("put it back, or theoris release {plank}");
