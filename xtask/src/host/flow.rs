@@ -1,0 +1,71 @@
+//! The mail that flows on a host while planks are swapped: what `flow.py` tells of it, and what of that may be.
+
+use serde_json::Value;
+
+use super::guest::Guest;
+use crate::run::Done;
+
+const START: &str = "systemd-run --quiet --unit=flow --service-type=notify --property=NotifyAccess=main \
+                     /usr/bin/python3 /mnt/xtask/src/host/flow.py serve";
+const ASK: &str = "python3 /mnt/xtask/src/host/flow.py ask";
+
+/// What may happen to mail and readers meanwhile. Lost mail, a changed UID or UIDL, an unsigned message: never.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// Nobody is refused or put off; sessions that the original had open end as at its stop.
+    Calm,
+    /// The operator restarts an original, or the machine.
+    Restart,
+}
+
+/// Sessions that one swap or reload may cut, or turn away with a temporary error: those that are just logging in while
+/// Dovecot's auth is replaced, of two readers in up to three reloads; and those that a reload of Postfix cuts.
+const CUT: usize = 8;
+/// A reload of Postfix may send what its queue manager has under way once more: at most one message in so many.
+const TWICE: usize = 20;
+
+pub fn start(guest: &Guest) -> Done {
+    guest.run(START).map(drop)
+}
+
+/// Waits until `more` messages were accepted and all accepted ones have arrived. Gives the Message-IDs of those that were
+/// not signed, if `unsigned` may be.
+pub fn more(guest: &Guest, more: usize, mood: Mood) -> Done {
+    let unsigned = ask(guest, &format!("more {more}"), mood)?;
+    if unsigned.is_empty() { Ok(()) } else { Err(format!("not signed: {unsigned:?}")) }
+}
+
+/// The same, where a filter has just gone: the Message-IDs of what it did not sign.
+pub fn unsigned(guest: &Guest, more: usize) -> Result<Vec<String>, String> {
+    ask(guest, &format!("more {more}"), Mood::Calm)
+}
+
+/// All mail has arrived, once; every mailbox was looked through.
+pub fn end(guest: &Guest) -> Done {
+    ask(guest, "end", Mood::Calm).map(drop)
+}
+
+fn ask(guest: &Guest, words: &str, mood: Mood) -> Result<Vec<String>, String> {
+    let said = guest.run(&format!("{ASK} {words}"))?;
+    let told: Value = serde_json::from_str(said.trim()).map_err(|_| said.clone())?;
+    let list = |name: &str| -> Vec<String> {
+        let list = told.get(name).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let number = |name: &str| told.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let mut bad = list("wrong");
+    if mood == Mood::Calm {
+        bad.extend(list("refused").into_iter().map(|text| format!("refused: {text}")));
+        bad.extend(list("put-off").into_iter().map(|text| format!("put off: {text}")));
+        let cut = list("cut");
+        if cut.len() > CUT {
+            bad.extend(cut.into_iter().map(|text| format!("cut: {text}")));
+        }
+    }
+    let accepted = usize::try_from(number("accepted")).unwrap_or_default();
+    let twice = list("twice");
+    if twice.len() * TWICE > accepted || number("most") > 2 {
+        bad.push(format!("{} of {accepted} came twice: {twice:?}", twice.len()));
+    }
+    if bad.is_empty() { Ok(list("unsigned")) } else { Err(format!("{words}: {bad:#?}")) }
+}
