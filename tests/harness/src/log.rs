@@ -66,6 +66,13 @@ impl Log {
         self.lines().into_iter().map(|line| line.text + "\n").collect()
     }
 
+    /// Waits until there are more lines than `known`, or until `patience` has passed.
+    pub fn wait_for_more(&self, known: usize, patience: Duration) {
+        let (lines, changed) = &*self.0;
+        let held = lines.lock().unwrap();
+        drop(changed.wait_timeout_while(held, patience, |lines| lines.len() <= known));
+    }
+
     /// Waits for a line that holds `needle` and returns it.
     #[track_caller]
     pub fn wait_for(&self, needle: &str) -> String {

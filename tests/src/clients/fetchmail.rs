@@ -2,33 +2,18 @@
 
 use std::process::Command;
 
-use super::rig::{HOST, PASSWORD, Rig, message};
+use super::rig::{HOST, PASSWORD, Rig, USER};
 
 /// Sends a message from outside with curl, fetches it with fetchmail, returns what fetchmail handed to its delivery program.
 #[track_caller]
 fn round(protocol: &str, port: &str, options: &str) {
     let Some(rig) = Rig::with("fetchmail") else { return };
-    let (text, subject) = message("someone@sender.example", "user1@example.com");
-    let mut send = Command::new("curl");
-    send.args([
-        "--silent",
-        "--show-error",
-        "--max-time",
-        "30",
-        "--mail-from",
-        "someone@sender.example",
-    ]);
-    send.args(["--mail-rcpt", "user1@example.com", "--upload-file", "-"]);
-    rig.run(
-        send.arg(format!("smtp://127.0.0.1:{}/mx.sender.example", rig.site.port("smtp"))),
-        text.as_bytes(),
-    );
-    rig.wait_delivered(1);
+    let subject = rig.receive(1);
     let fetched = rig.scratch.join("fetched");
     let control = rig.write(
         "fetchmailrc",
         &format!(
-            "poll 127.0.0.1 protocol {protocol} service {} user \"user1@example.com\" password \"{PASSWORD}\" {options} \
+            "poll 127.0.0.1 protocol {protocol} service {} user \"{USER}\" password \"{PASSWORD}\" {options} \
              sslcertck sslcertfile {} sslcommonname {HOST} mda \"cat >{}\"\n",
             rig.site.port(port),
             rig.ca().display(),

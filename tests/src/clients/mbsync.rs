@@ -3,29 +3,12 @@
 use std::fs;
 use std::process::Command;
 
-use super::rig::{PASSWORD, Rig, message};
+use super::rig::{PASSWORD, Rig};
 
 #[test]
 fn a_local_copy_follows_and_is_followed() {
     let Some(rig) = Rig::with("mbsync") else { return };
-    for _ in 0..3 {
-        let (text, _) = message("someone@sender.example", "user1@example.com");
-        let mut send = Command::new("curl");
-        send.args([
-            "--silent",
-            "--show-error",
-            "--max-time",
-            "30",
-            "--mail-from",
-            "someone@sender.example",
-        ]);
-        send.args(["--mail-rcpt", "user1@example.com", "--upload-file", "-"]);
-        rig.run(
-            send.arg(format!("smtp://127.0.0.1:{}/mx.sender.example", rig.site.port("smtp"))),
-            text.as_bytes(),
-        );
-    }
-    rig.wait_delivered(3);
+    (1..=3).for_each(|number| drop(rig.receive(number)));
     let local = rig.scratch.directory("local");
     // isync insists on a host name in the certificate: localhost is one of ours.
     let config = rig.write(

@@ -4,21 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::rig::{PASSWORD, Rig, message};
-
-const USER: &str = "user1@example.com";
-
-/// Delivers a message to [`USER`] from outside, and returns its subject.
-fn receive(rig: &Rig, number: usize) -> String {
-    let (text, subject) = message("someone@sender.example", USER);
-    let mut send = Command::new("curl");
-    send.args(["--silent", "--show-error", "--max-time", "30", "--mail-rcpt", USER]);
-    send.args(["--mail-from", "someone@sender.example", "--upload-file", "-"]);
-    send.arg(format!("smtp://127.0.0.1:{}/mx.sender.example", rig.site.port("smtp")));
-    rig.run(&mut send, text.as_bytes());
-    rig.wait_delivered(number);
-    subject
-}
+use super::rig::{PASSWORD, Rig, USER, message};
 
 fn contents(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -84,7 +70,7 @@ fn mutt_sends_and_reads() {
 #[test]
 fn getmail_takes_mail_away_by_pop3() {
     let Some(rig) = Rig::with("getmail") else { return };
-    let subjects = [receive(&rig, 1), receive(&rig, 2)];
+    let subjects = [rig.receive(1), rig.receive(2)];
     let local = rig.scratch.directory("local");
     // As root it only delivers for somebody else.
     let root = nix::unistd::geteuid().is_root();
@@ -121,7 +107,7 @@ fn getmail_takes_mail_away_by_pop3() {
 #[test]
 fn offlineimap_keeps_a_copy() {
     let Some(rig) = Rig::with("offlineimap") else { return };
-    let subject = receive(&rig, 1);
+    let subject = rig.receive(1);
     let local = rig.scratch.directory("local");
     let config = rig.write(
         "offlineimaprc",

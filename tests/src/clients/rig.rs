@@ -9,6 +9,7 @@ use harness::{Daemon, Scratch, skip};
 
 pub const PASSWORD: &str = "secret";
 pub const HOST: &str = "mail.example.com";
+pub const USER: &str = "user1@example.com";
 
 /// A running site. Fields are dropped in order: daemons first, then their directory.
 pub struct Rig {
@@ -58,6 +59,19 @@ impl Rig {
             self.site.log.text()
         );
         out.into_owned()
+    }
+
+    /// Delivers a message to [`USER`] from outside, as the `number`th of this site, and gives its subject.
+    #[track_caller]
+    pub fn receive(&self, number: usize) -> String {
+        let (text, subject) = message("someone@sender.example", USER);
+        let mut send = Command::new("curl");
+        send.args(["--silent", "--show-error", "--max-time", "30", "--mail-rcpt", USER]);
+        send.args(["--mail-from", "someone@sender.example", "--upload-file", "-"]);
+        send.arg(format!("smtp://127.0.0.1:{}/mx.sender.example", self.site.port("smtp")));
+        self.run(&mut send, text.as_bytes());
+        self.wait_delivered(number);
+        subject
     }
 
     /// Waits until `count` deliveries into mailboxes are logged.

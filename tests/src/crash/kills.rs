@@ -23,6 +23,8 @@ const IN_FLIGHT: usize = 10;
 const DAEMONS: [&str; 6] = ["authd", "lmtp-delivery", "queue-manager", "smtpd", "imapd", "pop3d"];
 /// The whole of the queue has to be delivered within this time after the last kill.
 const DRAIN: Duration = Duration::from_secs(120);
+/// Each line of the log may be about a delivery; without one, the mailboxes are looked at as often as this.
+const LOOK: Duration = Duration::from_secs(5);
 
 #[test]
 fn what_got_a_250_is_delivered_whoever_is_killed() {
@@ -43,8 +45,8 @@ fn what_got_a_250_is_delivered_whoever_is_killed() {
             scope.spawn(move || ledger.send_all(door));
         }
         for _ in 0..READERS {
-            scope.spawn(|| memory.imap_all(site.port("imap"), RECIPIENTS[0], &ledger.stop));
-            scope.spawn(|| memory.pop3_all(site.port("pop3"), RECIPIENTS[1], &ledger.stop));
+            scope.spawn(|| memory.imap_all(site.port("imap"), RECIPIENTS[0], &ledger));
+            scope.spawn(|| memory.pop3_all(site.port("pop3"), RECIPIENTS[1], &ledger));
         }
         for number in 0..KILLS {
             eventually("ten transactions in flight", || {
@@ -60,6 +62,7 @@ fn what_got_a_250_is_delivered_whoever_is_killed() {
                     let _ = kill(Pid::from_raw(*worker), Signal::SIGKILL);
                 }
             } else {
+                let _down = ledger.down.write();
                 daemon.kill();
                 *daemon = site.start(name);
             }
@@ -108,6 +111,7 @@ fn account_for(site: &Site, ledger: &Ledger, kills: &[SystemTime]) -> usize {
     let mut repeated = 0;
     for recipient in RECIPIENTS {
         let found = loop {
+            let lines = site.log.lines().len();
             let found = delivered(site, recipient);
             let missing: Vec<_> =
                 accepted.iter().filter(|mail| !found.contains_key(&mail.message_id)).collect();
@@ -121,7 +125,7 @@ fn account_for(site: &Site, ledger: &Ledger, kills: &[SystemTime]) -> usize {
                 accepted.len(),
                 site.log.text()
             );
-            std::thread::sleep(Duration::from_millis(50));
+            site.log.wait_for_more(lines, LOOK);
         };
         for mail in accepted.iter() {
             let mut copies = found[&mail.message_id].clone();

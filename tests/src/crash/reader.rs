@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use super::dialogue::Dialogue;
+use super::sender::Ledger;
 
 /// What a mailbox has promised over IMAP and over POP3.
 #[derive(Default)]
@@ -27,17 +27,17 @@ pub struct Memory {
 
 impl Memory {
     /// Reads over IMAP and flags the newest message, again and again.
-    pub fn imap_all(&self, port: u16, user: &str, stop: &AtomicBool) {
-        self.repeat(stop, 0, || self.imap(port, user, true).map(drop));
+    pub fn imap_all(&self, port: u16, user: &str, ledger: &Ledger) {
+        self.repeat(ledger, 0, || self.imap(port, user, true).map(drop));
     }
 
     /// Reads over POP3, again and again.
-    pub fn pop3_all(&self, port: u16, user: &str, stop: &AtomicBool) {
-        self.repeat(stop, 1, || self.pop3(port, user));
+    pub fn pop3_all(&self, port: u16, user: &str, ledger: &Ledger) {
+        self.repeat(ledger, 1, || self.pop3(port, user));
     }
 
-    fn repeat(&self, stop: &AtomicBool, protocol: usize, session: impl Fn() -> io::Result<()>) {
-        while !stop.load(Ordering::Relaxed) {
+    fn repeat(&self, ledger: &Ledger, protocol: usize, session: impl Fn() -> io::Result<()>) {
+        while !ledger.stop.load(Ordering::Relaxed) {
             match session() {
                 Ok(()) => self.sessions.lock().unwrap()[protocol] += 1,
                 Err(error) => {
@@ -46,7 +46,7 @@ impl Memory {
                     if text.contains("AUTHENTICATIONFAILED") || text.contains("-ERR [AUTH]") {
                         self.wrong.lock().unwrap().push(text);
                     }
-                    std::thread::sleep(Duration::from_millis(2)); // the daemon is just being started
+                    drop(ledger.down.read());
                 }
             }
         }

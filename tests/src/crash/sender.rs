@@ -1,9 +1,9 @@
 //! A sender for whom everything may break at any moment, and who remembers what was promised to him.
 
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, RwLock};
+use std::time::SystemTime;
 
 use super::RECIPIENTS;
 use super::dialogue::Dialogue;
@@ -17,6 +17,8 @@ pub struct Ledger {
     pub stop: AtomicBool,
     /// Refusals that no crash excuses.
     pub wrong: Mutex<Vec<String>>,
+    /// Held for writing while a daemon is down.
+    pub down: RwLock<()>,
     next: AtomicUsize,
 }
 
@@ -48,7 +50,7 @@ impl Ledger {
                 if text.starts_with('5') {
                     self.wrong.lock().unwrap().push(text);
                 }
-                std::thread::sleep(Duration::from_millis(2)); // the daemon is just being started
+                drop(self.down.read());
             }
         }
     }

@@ -170,6 +170,7 @@ fn dovecots_own_programs_work_on_our_authd() {
     let shown = dovecot.doveadm(&["auth", "test", "user@example.org", "secret"]);
     assert!(shown.contains("auth succeeded"), "{shown}");
     assert!(dovecot.doveadm(&["user", "user@example.org"]).contains("uid\t5000"));
+    assert_eq!(dovecot.doveadm(&["mailbox", "list", "-u", "user@example.org"]), "INBOX\n");
 }
 
 /// PAM and shadow as on a real host, with users and services that only this test sees: authd runs in a
