@@ -12,6 +12,7 @@ mod peers;
 mod proofs;
 mod run;
 mod samples;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ usage: cargo xtask COMMAND
   proofs [--debug] [--all | --rest | X…]
                       that the test each obeyed setting names fails without the setting: all, those
                       not proved by an earlier call, those whose row has X, or a sample of them
+  soak maildir [--minutes N] [--seed S]
+                      random work of Dovecot's servers and ours on one Maildir, as long as one likes
   samples             `--check` of every daemon on the samples in etc/
   units               `systemd-analyze` on the units, and how exposed each may be
 ";
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         ["packages", words @ ..] => packages::run(words),
         ["edges"] => edges::check(),
         ["proofs", words @ ..] => proofs::run(words),
+        ["soak", words @ ..] => soak::run(words),
         ["samples"] => samples::check(),
         ["units"] => ci::units(),
         _ => {

@@ -6,4 +6,5 @@ mod queue;
 mod refusals;
 mod rig;
 mod smtp_out;
+mod soak;
 mod traps;

@@ -1,0 +1,139 @@
+//! Dovecot with imapd, pop3d and lmtp, and ours beside it on other ports: one configuration, one user.
+
+use std::path::PathBuf;
+
+use harness::client::Client;
+use harness::dovecot::Dovecot;
+use harness::{Daemon, Log, Scratch, ports, skip};
+
+pub const USER: &str = "soak@example.org";
+
+const EXTRA: &str = "\
+mail_plugins = quota
+mail_max_userip_connections = 100
+protocol imap {
+  mail_plugins = quota imap_quota
+}
+plugin {
+  quota = maildir:User quota
+  quota_rule = *:storage=1G
+}
+namespace inbox {
+  separator = .
+}
+service auth {
+  unix_listener auth-master {
+    mode = 0600
+    user = $default_internal_user
+  }
+}
+";
+
+/// What a line of a log holds that is no complaint: who came, what came, who went, and that a server is there.
+const ORDINARY: &[&str] = &[
+    ": Login: user=<",
+    ": Disconnected: Logged out",
+    ": Disconnected: Connection closed",
+    ": Connect from local",
+    ": Disconnect from local",
+    ": saved mail to ",
+    " ready: generation 1, ",
+    ": Dovecot v2.",
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Ours,
+    Theirs,
+}
+
+impl Side {
+    pub const BOTH: [Self; 2] = [Self::Ours, Self::Theirs];
+}
+
+struct Doors {
+    imap: u16,
+    pop3: u16,
+    lmtp: PathBuf,
+}
+
+pub struct Servers {
+    ours: Doors,
+    theirs: Doors,
+    log: Log,
+    _daemons: Vec<Daemon>,
+    pub dovecot: Dovecot,
+    /// The last to go.
+    _scratch: Scratch,
+}
+
+impl Servers {
+    pub fn start() -> Option<Self> {
+        if !skip::can_run(true, &["dovecot"]) {
+            return None;
+        }
+        let scratch = Scratch::new();
+        let mut dovecot = Dovecot::lay(&scratch, &[(USER, "secret")], EXTRA);
+        dovecot.start();
+        let theirs = Doors { imap: dovecot.imap, pop3: dovecot.pop3, lmtp: dovecot.lmtp.clone() };
+        let ours =
+            Doors { imap: ports::free(), pop3: ports::free(), lmtp: scratch.join("our-lmtp") };
+        let config = std::fs::read_to_string(dovecot.config()).unwrap();
+        let config = config
+            .replace(&format!("port = {}\n", theirs.imap), &format!("port = {}\n", ours.imap))
+            .replace(&format!("port = {}\n", theirs.pop3), &format!("port = {}\n", ours.pop3))
+            .replace("unix_listener lmtp {", &format!("unix_listener {} {{", ours.lmtp.display()));
+        let config = scratch.write("ours/dovecot.conf", config).display().to_string();
+        let log = Log::default();
+        let start = |(name, option): (&str, &str)| {
+            let directory = scratch.directory(&format!("ours/{name}"));
+            Daemon::start_with(name, &directory, &[option, &config], log.clone(), |_| {})
+        };
+        let daemons = [("imapd", "-c"), ("pop3d", "-c"), ("lmtp-delivery", "--dovecot")].map(start);
+        Some(Self { ours, theirs, log, _daemons: daemons.into(), dovecot, _scratch: scratch })
+    }
+
+    /// With `THEORIS_SOAK_ALONE` Dovecot does everything: what it complains of then is its own.
+    fn doors(&self, side: Side) -> &Doors {
+        match side {
+            Side::Ours if std::env::var_os("THEORIS_SOAK_ALONE").is_none() => &self.ours,
+            Side::Ours | Side::Theirs => &self.theirs,
+        }
+    }
+
+    /// A connection that has been greeted.
+    pub fn imap(&self, side: Side) -> Client {
+        let mut client = Client::tcp(self.doors(side).imap);
+        assert!(client.line().starts_with("* OK "));
+        client
+    }
+
+    pub fn pop3(&self, side: Side) -> Client {
+        let mut client = Client::tcp(self.doors(side).pop3);
+        assert!(client.line().starts_with("+OK "));
+        client
+    }
+
+    pub fn lmtp(&self, side: Side) -> Client {
+        let mut client = Client::unix(&self.doors(side).lmtp);
+        client.reply();
+        client.expect("LHLO client.example", "250");
+        client
+    }
+
+    /// Every line of both logs that is more than the ordinary.
+    pub fn complaints(&self) -> Vec<String> {
+        let said = |side: Side, log: &Log| -> Vec<String> {
+            let lines = log.lines().into_iter().map(|line| line.text);
+            let unusual =
+                lines.filter(|text| !ORDINARY.iter().any(|known| is_ordinary(text, known)));
+            unusual.map(|text| format!("{side:?}: {text}")).collect()
+        };
+        [said(Side::Ours, &self.log), said(Side::Theirs, &self.dovecot.log)].concat()
+    }
+}
+
+fn is_ordinary(line: &str, known: &str) -> bool {
+    let bad = ["Debug: ", "Warning: ", "Error: ", "Fatal: ", "Panic: "];
+    line.contains(known) && !bad.iter().any(|level| line.contains(level))
+}
