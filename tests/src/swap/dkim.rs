@@ -65,12 +65,12 @@ pub fn on_unix(scratch: &Scratch) -> (String, String) {
     (format!("local:{}", socket.display()), format!("unix:{}", socket.display()))
 }
 
-fn on_port(_: &Scratch) -> (String, String) {
+pub fn on_port(_: &Scratch) -> (String, String) {
     let port = ports::free();
     (format!("inet:{port}@127.0.0.1"), format!("inet:127.0.0.1:{port}"))
 }
 
-fn wait_for_filter(host: &Host) {
+pub fn wait_for_filter(host: &Host) {
     let conf = std::fs::read_to_string(host.scratch.join("opendkim.conf")).unwrap();
     let socket = conf.lines().find_map(|line| line.strip_prefix("Socket ")).unwrap().to_owned();
     eventually("OpenDKIM to listen", || {

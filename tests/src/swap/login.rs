@@ -14,14 +14,14 @@ use super::rig::Host;
 const USER: &str = "alice@example.org";
 
 /// What a reader does in a session; the last line is that of the last answer.
-const POP3: &[(&str, &str)] = &[
+pub const POP3: &[(&str, &str)] = &[
     ("", "+OK"),
     ("USER alice@example.org", "+OK"),
     ("PASS secret", "+OK"),
     ("UIDL", "."),
     ("QUIT", "+OK"),
 ];
-const IMAP: &[(&str, &str)] = &[
+pub const IMAP: &[(&str, &str)] = &[
     ("", "* OK"),
     ("a LOGIN alice@example.org secret", "a OK"),
     ("b STATUS INBOX (UIDVALIDITY UIDNEXT MESSAGES)", "b OK"),
@@ -40,12 +40,12 @@ const BAD: &[&str] = &[
     "Socket already exists",
 ];
 
-struct Site {
-    dovecot: Dovecot,
-    host: Host,
+pub struct Site {
+    pub dovecot: Dovecot,
+    pub host: Host,
 }
 
-fn site(extra: &str) -> Site {
+pub fn site(extra: &str) -> Site {
     let scratch = Scratch::new();
     scratch.directory("dovecot/conf.d");
     let mut dovecot = Dovecot::lay(&scratch, &[(USER, "secret")], extra);
@@ -72,7 +72,7 @@ fn site(extra: &str) -> Site {
 }
 
 /// One session; what was answered, or nothing when the server ended it before its end.
-fn session(port: u16, dialogue: &[(&str, &str)]) -> Option<String> {
+pub fn session(port: u16, dialogue: &[(&str, &str)]) -> Option<String> {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("no connection is refused");
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -1,6 +1,7 @@
 //! One plank swapped into running originals and out again, by `theoris adopt` and `theoris release`, while mail flows.
 
 mod dkim;
+mod give_back;
 mod login;
 mod queue;
 mod refusals;
