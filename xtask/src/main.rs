@@ -26,6 +26,9 @@ usage: cargo xtask COMMAND
   host [RELEASE…]     Debian 12 and 13 with their own systemd in a container: theirs, ours, theirs again
   packages [--from DIRECTORY] [--revision N]
                       target/debian/*.deb: one for each daemon, one for the command
+  packages --rpm [...]  target/rpm/*.rpm, for glibc 2.28
+  packages --check-rpm FILE…
+                      that an .rpm needs no newer one
   edges               which crate may use which
   proofs [--debug] [--all | --rest | X…]
                       that the test each obeyed setting names fails without the setting: all, those

@@ -6,6 +6,9 @@ mod contents;
 mod deb;
 mod needs;
 mod papers;
+mod rpm;
+#[cfg(test)]
+mod scripts;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -18,20 +21,27 @@ struct Asked {
     from: Option<PathBuf>,
     /// The part of the version behind the program's own.
     revision: String,
+    rpm: bool,
 }
 
 /// Builds and checks the packages.
 pub fn run(words: &[&str]) -> Done {
+    if let ["--check-rpm", files @ ..] = words {
+        let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+        return rpm::check(&files);
+    }
     let asked = parse(words)?;
-    let from = match &asked.from {
-        Some(directory) => directory.clone(),
-        None => {
+    let made = match (asked.rpm, &asked.from) {
+        (true, Some(from)) => rpms(from, &asked.revision)?,
+        (true, None) => rpms(&rpm::programs()?, &asked.revision)?,
+        (false, Some(from)) => debs(from, &asked.revision)?,
+        (false, None) => {
             must(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
-            release_directory()
+            debs(&release_directory(), &asked.revision)?
         }
     };
-    debs(&from, &asked.revision)
-        .map(|made| made.iter().for_each(|path| println!("{}", path.display())))
+    made.iter().for_each(|path| println!("{}", path.display()));
+    Ok(())
 }
 
 /// The step of `cargo xtask ci`: from the programs that the tests ran.
@@ -44,11 +54,12 @@ pub fn ci() -> Done {
 }
 
 fn parse(words: &[&str]) -> Result<Asked, String> {
-    let mut asked = Asked { from: None, revision: "1".into() };
+    let mut asked = Asked { from: None, revision: "1".into(), rpm: false };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match *word {
+            "--rpm" => asked.rpm = true,
             "--from" => asked.from = Some(PathBuf::from(value()?)),
             "--revision" => asked.revision = (*value()?).to_owned(),
             _ => return Err(format!("packages: unknown word {word}")),
@@ -71,5 +82,20 @@ fn debs(from: &Path, revision: &str) -> Result<Vec<PathBuf>, String> {
         made.push(deb::build(&package, &directory, &version)?);
     }
     check::debs(&made)?;
+    Ok(made)
+}
+
+/// Makes `target/rpm/*.rpm` and refuses what would not start on the oldest system that is meant.
+fn rpms(from: &Path, revision: &str) -> Result<Vec<PathBuf>, String> {
+    if !Path::new("/usr/bin/rpmbuild").exists() {
+        return Err("rpmbuild is not on this machine: install the packages rpm and cpio".into());
+    }
+    let directory = target_directory().join("rpm");
+    tree::fresh(&directory)?;
+    let mut made = Vec::new();
+    for package in contents::packages(from) {
+        made.push(rpm::build(&package, &directory, revision)?);
+    }
+    rpm::check(&made)?;
     Ok(made)
 }
