@@ -148,5 +148,7 @@ fn a_file_that_grows_beyond_the_limit_is_refused() {
     let case = cases::all().into_iter().find(|case| case.name == "big").unwrap();
     let taken = give(&postfix.queue(), case.flags, &case.records);
     assert_eq!(taken.answer, "status|4|reason|||");
-    assert!(std::fs::read_dir(postfix.queue().join("incoming")).unwrap().next().is_none());
+    harness::log::eventually("incoming to be empty", || {
+        std::fs::read_dir(postfix.queue().join("incoming")).unwrap().next().is_none().then_some(())
+    });
 }

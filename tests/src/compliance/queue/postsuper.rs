@@ -114,7 +114,7 @@ fn look(queue: &Path) -> BTreeMap<String, String> {
     let mut walk: Vec<PathBuf> = vec![queue.to_owned()];
     while let Some(directory) = walk.pop() {
         for entry in fs::read_dir(directory).unwrap().flatten() {
-            let metadata = entry.metadata().unwrap();
+            let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_dir() {
                 if entry.file_name() != "pid" {
                     walk.push(entry.path());
