@@ -1,7 +1,7 @@
 //! header_checks and body_checks: what a table's answer does with a line and with the message.
 
 use mail_types::EnhancedStatus;
-use message::sections::Section;
+use message::sections::{Section, is_mime_field};
 use protocol::postfix::cleanup::{CleanupFlags, CleanupStatus};
 use protocol::postfix::record::RecordType;
 use routing::{Key, LookupError, Maps};
@@ -71,7 +71,10 @@ impl Message {
         field: Vec<u8>,
     ) -> Option<Vec<u8>> {
         let checks = &self.service.settings.checks;
+        let end = field_name(&field).unwrap_or(0);
+        let is_of_mime = field.get(..end).is_some_and(|name| is_mime_field(name.trim_ascii_end()));
         let (maps, name) = match section {
+            _ if is_of_mime => (&checks.mime_header, "mime_header_checks"),
             Section::Primary => (&checks.header, "header_checks"),
             Section::Part => (&checks.mime_header, "mime_header_checks"),
             Section::Nested => (&checks.nested_header, "nested_header_checks"),

@@ -56,6 +56,14 @@ const TRIES: &[Try] = &[
     ("message_strip_characters = \\145\\154", &[], plain),
     ("mime_boundary_length_limit = 1", &[NO_X], multipart),
     ("mime_header_checks = regexp:{{/^X-Ign/ IGNORE}}", &[], multipart),
+    // Fields of MIME are a matter of these checks wherever they stand, and of no others.
+    ("mime_header_checks = regexp:{{/^[CMS]/ PREPEND X-Seen: yes}}", &[], typed),
+    (
+        "header_checks = regexp:{{/^[CMS]/ PREPEND X-Seen: yes}}",
+        &["{ mime_header_checks = }"],
+        typed,
+    ),
+    ("nested_header_checks = regexp:{{/^[CS]/ IGNORE}}", &[], nested),
     ("mime_nesting_limit = 1", &[NO_X], nested),
     ("nested_header_checks = regexp:{{/^Subject/ IGNORE}}", &[], nested),
     (
@@ -165,6 +173,20 @@ fn multipart() -> Message {
     let head = head(&["Content-Type: multipart/mixed; boundary=ab"]);
     let body = ["--ab", "X-Ign: a", "", "x", "--ac", "X-Ign: b", "", "y", "--ab--", "X-Ign: c"];
     Message { body: lines(&body), ..head }
+}
+
+fn typed() -> Message {
+    head(&[
+        "Subject: x",
+        "MIME-Version: 1.0",
+        "content-type: text/plain;",
+        "\tcharset=utf-8",
+        "Content-Transfer-Encoding: 7bit",
+        "Content-ID: <x@y>",
+        "Content-Description: x",
+        "Content-Disposition: inline",
+        "Content-Language: en",
+    ])
 }
 
 fn nested() -> Message {
