@@ -15,6 +15,9 @@
 //! < 250 2.1.0 Ok              the beginning of a reply, its lines joined by " | "
 //! < EOF                       the server has closed
 //! queued N                    so many messages are in the queue at the end
+//! log TEXT                    a line of the log holds this, without what differs from run to run
+//! asked TEXT                  a request to the policy server holds this
+//! told N                      so many notices go to the postmaster
 //! gone N                      so many have got a queue id and vanished
 //! ```
 
@@ -28,6 +31,12 @@ pub struct Case {
     pub gone: usize,
     /// Log lines may differ: the case says why in a comment.
     pub any_log: bool,
+    /// What the log must hold, even where the two logs differ.
+    pub log: Vec<String>,
+    /// Notices to the postmaster, where they are looked at.
+    pub told: Option<usize>,
+    /// What the policy server must hear.
+    pub asked: Vec<String>,
     /// postscreen stands in front.
     pub screened: bool,
     /// The client's address.
@@ -73,6 +82,9 @@ impl Case {
                 "beside" => case.steps.push(Step::Beside),
                 "queued" => case.queued = rest.parse().expect("a number"),
                 "gone" => case.gone = rest.parse().expect("a number"),
+                "told" => case.told = Some(rest.parse().expect("a number")),
+                "log" => case.log.push(rest.to_owned()),
+                "asked" => case.asked.push(rest.to_owned()),
                 "any-log" => case.any_log = true,
                 "screen" => case.screened = true,
                 "from" => case.from = Some(rest.parse().expect("an address")),

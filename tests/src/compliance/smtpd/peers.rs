@@ -1,19 +1,18 @@
 //! Debian's Postfix and our smtpd beside each other: the same settings on other ports, the same cleanup and queue.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use harness::certificates::Authority;
 use harness::dovecot::Dovecot;
+use harness::log::eventually;
 use harness::postfix::Postfix;
 use harness::{Daemon, Log, Scratch, dns, ports};
 
-use super::case::{Case, Step};
+use super::case::Case;
+use super::client::{Client, Conversation, converse};
 use super::policy_server::PolicyServer;
-use super::transcript::{Transcript, is_queue_id, normal, queue_file};
+use super::transcript::{Transcript, normal, queue_file};
 
 /// What all cases have in common: mail stays in the queue, and nobody sleeps.
 const MAIN: &str = "\
@@ -174,6 +173,7 @@ impl Peers {
                 (lines.iter().filter(end).count() >= count).then_some(())
             });
         };
+        let before = self.postfix.log.lines().len();
         let connect = || match &case.tls {
             None => Client::plain(case.from, port, PATIENCE),
             Some(words) => Client::tls(port, &self.placed(words)),
@@ -200,59 +200,40 @@ impl Peers {
             let text = self.postfix.command(&["postcat", "-q", &id]);
             transcript.queued.push(queue_file(&text));
         }
-        Ok(transcript)
-    }
-}
-
-/// What was said, and how often.
-pub struct Conversation {
-    replies: Vec<String>,
-    /// Queue ids at the end of replies.
-    ids: Vec<String>,
-    connections: usize,
-}
-
-/// Whether a server that answers anything but what a case wants would be found out by its replies alone.
-pub fn is_content_with(case: &Case, port: u16) -> bool {
-    converse(case, || Client::plain(None, port, Duration::from_millis(300)), |_| {}).is_ok()
-}
-
-/// Plays the client's part of a case. `ended` waits until so many connections have ended in the log.
-fn converse(
-    case: &Case,
-    connect: impl Fn() -> Result<Client, String>,
-    ended: impl Fn(usize),
-) -> Result<Conversation, String> {
-    let mut client = connect()?;
-    let (mut connections, mut kept) = (1, Vec::new());
-    let (mut replies, mut ids) = (Vec::new(), Vec::new());
-    for step in &case.steps {
-        match step {
-            Step::Send(bytes) => client.send(bytes),
-            Step::Again => {
-                drop(client);
-                ended(connections);
-                (client, connections) = (connect()?, connections + 1);
-            }
-            Step::Beside => {
-                kept.push(client);
-                (client, connections) = (connect()?, connections + 1);
-            }
-            Step::Expect(wanted) => {
-                let reply = reply(&mut client.input)?;
-                if !reply.starts_with(wanted) {
-                    return Err(format!("wanted {wanted:?}, got {reply:?}"));
-                }
-                let id = reply.rsplit(' ').next().filter(|word| is_queue_id(word));
-                ids.extend(id.map(str::to_owned));
-                replies.push(normal(&reply));
-            }
+        if let Some(count) = case.told {
+            transcript.notices = self.notices(count, before);
         }
+        transcript.lacks(case).map_or(Ok(transcript), Err)
     }
-    if ids.len() != case.queued + case.gone {
-        return Err(format!("wanted {} queued, got {}", case.queued, ids.len()));
+}
+
+impl Peers {
+    /// What else came into the queue since the log had `before` lines: messages of no client.
+    fn notices(&self, count: usize, before: usize) -> Vec<String> {
+        let ours = self.ours.log.lines();
+        let ids = self.postfix.log.wait_until("notices to the postmaster", |lines| {
+            let new = lines.iter().skip(before).filter_map(|line| {
+                let (_, text) = line.text.split_once("/cleanup[")?.1.split_once("]: ")?;
+                text.split_once(": message-id=").map(|(id, _)| id.to_owned())
+            });
+            let ids: Vec<String> = new.collect();
+            let is_of_client = |id: &String| {
+                let client = format!("]: {id}: client=");
+                lines.iter().chain(&ours).any(|line| line.text.contains(&client))
+            };
+            let ids: Vec<String> = ids.into_iter().filter(|id| !is_of_client(id)).collect();
+            (ids.len() >= count).then_some(ids)
+        });
+        let shown = |id: &String| {
+            // Between two directories it is in neither.
+            let text = eventually(&format!("{id} in the queue"), || {
+                let text = self.postfix.command(&["postcat", "-q", id]);
+                (!text.is_empty()).then_some(text)
+            });
+            queue_file(&text)
+        };
+        ids.iter().map(shown).collect()
     }
-    Ok(Conversation { replies, ids, connections })
 }
 
 impl Drop for Peers {
@@ -260,73 +241,6 @@ impl Drop for Peers {
         self.ours.stop();
         self.postfix.stop();
         let _ = &self.scratch;
-    }
-}
-
-/// From `from`, or from wherever.
-fn connect(from: Option<std::net::IpAddr>, port: u16) -> std::io::Result<TcpStream> {
-    let to = ([127, 0, 0, 1], port).into();
-    let Some(from) = from else { return TcpStream::connect(to) };
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4()?;
-        socket.bind((from, 0).into())?;
-        let stream = socket.connect(to).await?.into_std()?;
-        stream.set_nonblocking(false)?;
-        Ok(stream)
-    })
-}
-
-/// A client in the clear or over TLS. It ends when it is dropped.
-struct Client {
-    input: BufReader<Box<dyn Read>>,
-    output: Box<dyn Write>,
-    end: Box<dyn FnMut()>,
-}
-
-impl Client {
-    fn plain(
-        from: Option<std::net::IpAddr>,
-        port: u16,
-        patience: Duration,
-    ) -> Result<Self, String> {
-        let stream = self::connect(from, port).map_err(|error| error.to_string())?;
-        stream.set_read_timeout(Some(patience)).unwrap();
-        let input: Box<dyn Read> = Box::new(stream.try_clone().unwrap());
-        let end = stream.try_clone().unwrap();
-        let end = Box::new(move || drop(end.shutdown(Shutdown::Both)));
-        Ok(Self { input: BufReader::new(input), output: Box::new(stream), end })
-    }
-
-    /// Debian's openssl, which begins with STARTTLS unless `words` say otherwise, and ends by itself in time.
-    fn tls(port: u16, words: &str) -> Result<Self, String> {
-        let mut command = Command::new("timeout");
-        command.args(["5", "openssl", "s_client", "-quiet"]);
-        if !words.starts_with("wrapped") {
-            command.args(["-starttls", "smtp"]);
-        }
-        command
-            .arg("-connect")
-            .arg(format!("127.0.0.1:{port}"))
-            .args(words.trim_start_matches("wrapped").split_whitespace());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(|error| format!("openssl: {error}"))?;
-        let input: Box<dyn Read> = Box::new(child.stdout.take().unwrap());
-        let output: Box<dyn Write> = Box::new(child.stdin.take().unwrap());
-        let end = Box::new(move || {
-            let _ = child.kill();
-            let _ = child.wait();
-        });
-        Ok(Self { input: BufReader::new(input), output, end })
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        let _ = self.output.write_all(bytes).and_then(|()| self.output.flush());
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        (self.end)();
     }
 }
 
@@ -367,28 +281,6 @@ fn service(scratch: &Scratch, port: u16, number: usize, case: &Case, policy: u16
     )
 }
 
-/// A whole reply, lines joined by ` | `; `EOF` when the server has closed.
-fn reply(input: &mut impl BufRead) -> Result<String, String> {
-    let mut lines: Vec<String> = Vec::new();
-    loop {
-        let mut line = String::new();
-        match input.read_line(&mut line) {
-            Ok(0) => return Ok("EOF".to_owned()),
-            Ok(_) if !line.ends_with("\r\n") => return Err(format!("line without CRLF: {line:?}")),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                return Ok("EOF".to_owned());
-            }
-            Err(error) => return Err(format!("no reply: {error}; so far {lines:?}")),
-        }
-        let more = line.as_bytes().get(3) == Some(&b'-');
-        lines.push(line.trim_end().to_owned());
-        if !more {
-            return Ok(lines.join(" | "));
-        }
-    }
-}
-
 fn difference(case: &Case, theirs: &Transcript, ours: &Transcript) -> Result<(), String> {
     let compare = |what: &str, theirs: &[String], ours: &[String]| {
         if theirs == ours {
@@ -402,6 +294,7 @@ fn difference(case: &Case, theirs: &Transcript, ours: &Transcript) -> Result<(),
     if !case.any_log {
         compare("log", &theirs.log, &ours.log)?;
     }
+    compare("notices", &theirs.notices, &ours.notices)?;
     compare("policy requests", &theirs.policy, &ours.policy)?;
     compare("queue file", &theirs.queued, &ours.queued)
 }

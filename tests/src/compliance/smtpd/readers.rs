@@ -1,7 +1,5 @@
 //! Programs that read the logs: fail2ban and pflogsumm find the same in ours as in Postfix's.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::process::Command;
 
 use harness::skip;
@@ -9,32 +7,6 @@ use harness::skip;
 use super::case::Case;
 use super::file;
 use super::peers::Peers;
-
-/// A server that greets, and then agrees with everything.
-pub fn agreeing_server() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let (mut output, input) = (&stream, BufReader::new(&stream));
-                let _ = output.write_all(b"220 yes\r\n");
-                for line in input.split(b'\n').map_while(Result::ok) {
-                    let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
-                    let reply: &[u8] = match verb.as_slice() {
-                        b"QUIT" => b"221 2.0.0 Bye\r\n",
-                        b"DATA" => b"354 go on\r\n",
-                        _ => b"250 2.0.0 Ok\r\n",
-                    };
-                    if output.write_all(reply).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    port
-}
 
 /// The same abuse of both servers, as two log files.
 fn abuse() -> Option<[String; 2]> {

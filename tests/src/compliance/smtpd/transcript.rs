@@ -1,5 +1,7 @@
 //! What one server said, wrote and queued, with everything taken out that differs from run to run.
 
+use super::case::Case;
+
 /// One server's side of a case.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Transcript {
@@ -9,8 +11,32 @@ pub struct Transcript {
     pub raw: Vec<String>,
     /// Queue files as postcat shows them.
     pub queued: Vec<String>,
+    /// Notices to the postmaster, as postcat shows them.
+    pub notices: Vec<String>,
     /// What a policy server was told.
     pub policy: Vec<String>,
+}
+
+impl Transcript {
+    /// What a case wants besides replies, and is not here.
+    pub fn lacks(&self, case: &Case) -> Option<String> {
+        let read = self.queued.iter().filter(|text| !text.is_empty()).count();
+        if read < case.queued {
+            return Some(format!("wanted {} messages in the queue, found {read}", case.queued));
+        }
+        if let Some(told) = case.told
+            && self.notices.len() != told
+        {
+            return Some(format!("wanted {told} notices, got {:#?}", self.notices));
+        }
+        let missing = |what: &str, wanted: &[String], lines: &[String]| {
+            let absent = |wanted: &&String| !lines.iter().any(|line| line.contains(*wanted));
+            let text = wanted.iter().find(absent)?;
+            Some(format!("wanted {text:?} in the {what}: {lines:#?}"))
+        };
+        missing("log", &case.log, &self.log)
+            .or_else(|| missing("policy requests", &case.asked, &self.policy))
+    }
 }
 
 /// Queue ids, ports and times by their kind, and TLS without the server's signature, which rustls does not tell.
