@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tables", &["mail-types", "config", "routing"]),
     ("queue", &["mail-types", "protocol"]),
     ("mailstore", &["mail-types", "message"]),
-    ("neighbours", &["mail-types", "config", "protocol", "tables", "daemon"]),
+    ("neighbours", &["mail-types", "message", "config", "protocol", "tables", "daemon"]),
     ("pam", &[]),
     ("daemon", &["message", "config"]),
     ("crypto", &[]),

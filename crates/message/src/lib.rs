@@ -12,3 +12,4 @@ pub mod mime;
 pub mod parameters;
 pub mod sections;
 pub mod text;
+pub mod wrap;

@@ -9,6 +9,7 @@ pub mod flush;
 pub mod lookup;
 pub mod milter;
 mod mux;
+pub mod postmaster;
 pub mod rewrite;
 #[cfg(test)]
 mod testing;

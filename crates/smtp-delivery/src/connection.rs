@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use daemon::Wire;
 use daemon::tls::client::{Problem, Shown, Wish};
 use daemon::wire::{LineEnd, Pipelined, WireError};
+use neighbours::postmaster::{Class, History};
 use protocol::smtp::{ReceivedReply, ReplyReader, printable};
 use routing::{Key, Maps};
 use tables::Set;
@@ -46,6 +47,8 @@ pub struct Connection {
     pub features: Features,
     /// Lines for the log that no message owns.
     pub notes: Vec<String>,
+    /// What was said, and what was wrong with it.
+    pub history: History,
     /// What the server showed, once there is TLS.
     pub shown: Option<Shown>,
     /// The certificate is what the policy wants.
@@ -83,6 +86,7 @@ impl Connection {
             wire,
             features: Features::default(),
             notes: Vec::new(),
+            history: History::default(),
             shown: None,
             matched: false,
             level: Level::None,
@@ -104,6 +108,12 @@ impl Connection {
         self
     }
 
+    /// The server has broken the protocol: the postmaster may want to know, and no other message comes this way.
+    pub fn out_of_protocol(&mut self) {
+        self.history.wrong.add(Class::Protocol);
+        self.keep_until = None;
+    }
+
     /// Good for another message.
     pub fn is_kept(&self) -> bool {
         self.keep_until.is_some() && !self.forbidden && !self.throttled && !self.broken
@@ -120,6 +130,17 @@ impl Connection {
 
     /// Queues a line; it goes out with the next read.
     pub fn say(&mut self, line: &str) {
+        self.history.said(line);
+        self.send_line(line);
+    }
+
+    /// Queues a line that nobody else shall read; `shown` stands for it.
+    pub fn say_secret(&mut self, line: &str, shown: &str) {
+        self.history.said(shown);
+        self.send_line(line);
+    }
+
+    fn send_line(&mut self, line: &str) {
         self.wire.queue(line.as_bytes());
         self.wire.queue(b"\r\n");
     }
@@ -141,6 +162,7 @@ impl Connection {
 
     async fn read(&mut self) -> Result<ReceivedReply, Broken> {
         let mut reader = ReplyReader::default();
+        let mut kept = 0;
         loop {
             let line = self.wire.line(LONGEST_LINE).await?.ok_or(Broken::Lost)?;
             if line.end == LineEnd::TooLong {
@@ -150,11 +172,20 @@ impl Connection {
                     "warning: {server}: response longer than {LONGEST_LINE}: {start}..."
                 ));
             }
+            let keeps = kept < LONGEST_LINE;
+            kept += line.bytes.len() + 1;
+            if keeps {
+                self.history.heard(&printable(&line.bytes));
+            }
             let replaced = self.replaced(&line.bytes).await?;
+            if let Some(new) = replaced.as_ref().filter(|_| keeps) {
+                self.history.noted("Replaced-by: ");
+                self.history.noted(&format!("     {new}"));
+            }
             match reader.line(replaced.as_deref().map_or(&*line.bytes, str::as_bytes)) {
                 Ok(Some(reply)) => {
                     if reply.garbage > 0 {
-                        self.keep_until = None;
+                        self.out_of_protocol();
                         if self.features.pipelining {
                             let (server, text) = (self.server.full(), reply.one_line());
                             let text: String = text.chars().take(100).collect();

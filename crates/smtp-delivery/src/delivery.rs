@@ -9,6 +9,7 @@ use std::fs::File;
 use std::time::SystemTime;
 
 use mail_types::Timestamp;
+use neighbours::postmaster::{About, Class};
 use protocol::postfix::delivery::{DeliveryReply, DeliveryRequest, Remaining, flags};
 use protocol::postfix::{Dsn, MsgStats, Recipient};
 use protocol::smtp::ReceivedReply;
@@ -514,6 +515,7 @@ impl<'a> Delivery<'a> {
         for note in connection.notes.drain(..) {
             self.service.reporter.note(&note);
         }
+        self.tell_postmaster(&mut connection).await;
         let reuse = &self.service.settings.reuse;
         let expired = connection.keep_until.is_some_and(|until| until < std::time::Instant::now())
             || (reuse.count > 0 && u64::try_from(connection.used).unwrap_or(0) >= reuse.count);
@@ -537,6 +539,27 @@ impl<'a> Delivery<'a> {
         self.stats.conn_setup_done = Timestamp::default();
         self.stats.deliver_done = Timestamp::default();
         self.stats.reuse_count = 0;
+    }
+
+    /// A session that went wrong is told of, but not while we deliver such a notice.
+    async fn tell_postmaster(&self, connection: &mut Connection) {
+        let history = std::mem::take(&mut connection.history);
+        let settings = &self.service.settings;
+        let (postmaster, sender) = (&settings.postmaster, &self.request.sender);
+        if !postmaster.wants(&history) || sender.is_empty() || *sender == postmaster.double_bounce()
+        {
+            return;
+        }
+        let server = connection.server.full();
+        let protocol = if settings.lmtp { "LMTP" } else { "SMTP" };
+        let about = About {
+            subject: format!("{protocol} client: errors from {server}"),
+            opening: Some(format!("Unexpected response from {server}.")),
+            ..About::default()
+        };
+        if let Err(error) = postmaster.tell(&history, &about).await {
+            self.service.reporter.note(&format!("warning: postmaster notify: {error}"));
+        }
     }
 
     /// A lone QUIT.
@@ -605,7 +628,7 @@ impl<'a> Delivery<'a> {
         }
         if let Some(connection) = connection {
             if failure.out_of_protocol {
-                connection.keep_until = None;
+                connection.out_of_protocol();
             }
             connection.throttled |= throttle;
         }
@@ -615,7 +638,7 @@ impl<'a> Delivery<'a> {
     /// One recipient fails.
     async fn fail_one(&mut self, connection: &mut Connection, at: usize, failure: Failure) {
         if failure.out_of_protocol {
-            connection.keep_until = None;
+            connection.out_of_protocol();
         }
         let soft = failure.is_soft() || self.service.settings.soft_bounce;
         if soft && !self.final_server {
@@ -713,6 +736,7 @@ impl<'a> Delivery<'a> {
                 Failure::ours("4.4.2", reason)
             }
             Broken::Local => {
+                connection.history.wrong.add(Class::Data);
                 Failure::ours("4.3.0", format!("local data error while talking to {server}"))
             }
         };

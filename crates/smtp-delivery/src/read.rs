@@ -7,6 +7,7 @@ use config::postfix::{self, Host, Service, View};
 use config::text::Word;
 use config::{Files, Problems};
 use daemon::tls::IdentityFiles;
+use neighbours::postmaster::Postmaster;
 use queue::QueueDirectory;
 use routing::Maps;
 
@@ -83,6 +84,7 @@ impl<'h, 'p> Reader<'h, 'p> {
             queue: self.queue(),
             mail_version: view.get(postfix::MAIL_VERSION, self.problems),
             soft_bounce: view.get(postfix::SOFT_BOUNCE, self.problems),
+            postmaster: Postmaster::read(&view, false, self.problems),
             ipc_timeout: view.get(postfix::IPC_TIMEOUT, self.problems),
             reports: [
                 view.get(postfix::BOUNCE_SERVICE_NAME, self.problems),

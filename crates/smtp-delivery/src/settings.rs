@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use neighbours::postmaster::Postmaster;
 use queue::QueueDirectory;
 use routing::Maps;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub struct ServiceSettings {
     pub queue: QueueDirectory,
     pub mail_version: String,
     pub soft_bounce: bool,
+    /// Who hears of sessions that went wrong.
+    pub postmaster: Postmaster,
     pub ipc_timeout: Duration,
     /// Names of the bounce, defer and trace services.
     pub reports: [String; 3],

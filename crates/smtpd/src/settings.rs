@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use config::postfix::Match;
 use neighbours::milter;
+use neighbours::postmaster::Postmaster;
 use protocol::postfix::Dialect;
 use routing::{Maps, TableName};
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,10 @@ pub struct Service {
     pub sasl: Option<Sasl>,
     pub queue: Queue,
     pub milters: Milters,
+    /// Who hears of sessions that went wrong.
+    pub postmaster: Postmaster,
+    /// `smtpd_history_flush_threshold`
+    pub history_threshold: usize,
     pub received: Received,
     pub xclient_hosts: AddressList,
     pub xforward_hosts: AddressList,

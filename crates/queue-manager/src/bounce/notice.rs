@@ -251,26 +251,7 @@ impl Text<'_> {
 
 /// Breaks a text at its blanks; later lines are indented.
 fn wrapped(lines: &mut Lines, text: &str) {
-    let (mut start, mut word, mut indent) = (0, 0, 0);
-    let blank = |at: usize| matches!(text.as_bytes().get(at), Some(b' ' | b'\t'));
-    loop {
-        let rest = text.get(word..).unwrap_or_default();
-        let end = word + rest.find([' ', '\t']).unwrap_or(rest.len());
-        if word > start && end - start > WIDTH - indent {
-            let line = text.get(start..word).unwrap_or_default();
-            lines.add(format!("{}{}", " ".repeat(indent), line.trim_ascii_end()));
-            while blank(word) {
-                word += 1;
-            }
-            (start, indent) = (word, INDENT);
-        }
-        if end >= text.len() {
-            break;
-        }
-        word = word.max(end + 1);
-    }
-    let line = text.get(start..).unwrap_or_default();
-    lines.add(format!("{}{}", " ".repeat(indent), line.trim_ascii_end()));
+    message::wrap::wrapped(text, WIDTH, INDENT).into_iter().for_each(|line| lines.add(line));
 }
 
 /// As in the logs.

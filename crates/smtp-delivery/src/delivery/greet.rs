@@ -11,6 +11,9 @@ use crate::session::features::Discard;
 use crate::session::hello::{Hello, Needs, Next};
 use crate::session::login::{Credentials, Login};
 
+/// Stands for what would let somebody log in.
+const HIDDEN: &str = "(hidden)";
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Greeting {
@@ -273,7 +276,8 @@ impl Delivery<'_> {
         let name = login.mechanism.name();
         let mut deferred = login.initial(&nonce);
         if !deferred.is_empty() && name.len() + deferred.len() + 8 <= 512 {
-            connection.say(&format!("AUTH {name} {deferred}"));
+            let shown = format!("AUTH {name} {HIDDEN}");
+            connection.say_secret(&format!("AUTH {name} {deferred}"), &shown);
             deferred.clear();
         } else {
             connection.say(&format!("AUTH {name}"));
@@ -294,11 +298,11 @@ impl Delivery<'_> {
             }
             let challenge = reply.lines().next().unwrap_or_default().to_owned();
             if !deferred.is_empty() {
-                connection.say(&std::mem::take(&mut deferred));
+                connection.say_secret(&std::mem::take(&mut deferred), HIDDEN);
                 continue;
             }
             let answer = login.answer(&challenge).map_err(|error| failed(&error.to_string()))?;
-            connection.say(&answer);
+            connection.say_secret(&answer, HIDDEN);
         };
         if reply.class() == 2 {
             return Ok(());

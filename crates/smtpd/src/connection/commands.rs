@@ -41,6 +41,7 @@ impl Conversation {
             return Ok(true);
         }
         self.forget_helo();
+        self.turn_page().await;
         self.reset();
         let mut reply = self.session.greeted(name, esmtp);
         if esmtp && refusal.is_some_and(|refusal| refusal.code() >= 500) {
@@ -142,9 +143,12 @@ impl Conversation {
     }
 
     /// A rejection that no restriction made, with its line in the log.
-    fn rejected(&self, text: &str) -> Reply {
+    fn rejected(&mut self, text: &str) -> Reply {
         self.log(&self.subject().line("reject", text));
-        Reply::from_rejection(text).unwrap_or_else(|| Reply::new(450, "4.7.1 Service unavailable"))
+        let reply = Reply::from_rejection(text)
+            .unwrap_or_else(|| Reply::new(450, "4.7.1 Service unavailable"));
+        self.note_class(&reply);
+        reply
     }
 
     fn illegal(&self, verb: &str, argument: &str) {

@@ -1,6 +1,7 @@
 //! Content: from the wire to cleanup, and what the client hears at its end.
 
 use neighbours::cleanup::CleanupError;
+use neighbours::postmaster::{Class, Classes};
 use protocol::postfix::cleanup::{CleanupStatus, Outcome};
 use protocol::postfix::record::RecordType;
 use protocol::smtp::{Chunk, Content, Ending, Event, Reply};
@@ -190,6 +191,7 @@ impl Conversation {
             self.wire.consume(count);
             left -= count as u64;
         }
+        self.note_class(&answer.reply);
         self.reply(answer.reply).await?;
         if last {
             self.reset();
@@ -217,32 +219,40 @@ impl Conversation {
         let size = self.incoming.size;
         let reply = match self.queue().await {
             None => {
+                self.history.wrong = Classes::default();
                 self.errors = 0;
                 self.junk = 0;
                 let octets = if chunked { format!("{size} bytes ") } else { String::new() };
                 Reply::new(250, format!("2.0.0 Ok: {octets}queued as {id}"))
             }
-            Some(reply) => reply,
+            Some((reply, class)) => {
+                self.history.wrong.add(class);
+                reply
+            }
         };
         let failed = !reply.is_positive();
         self.reset();
         self.reply(reply).await?;
+        self.turn_page().await;
         Ok(failed)
     }
 
     /// Commits the message. `None`: it is on disk.
-    async fn queue(&mut self) -> Option<Reply> {
-        let write_error = || Reply::new(451, "4.3.0 Error: queue file write error");
+    async fn queue(&mut self) -> Option<(Reply, Class)> {
+        let write_error =
+            || (Reply::new(451, "4.3.0 Error: queue file write error"), Class::Resource);
         match self.incoming.fault {
             None => {}
             Some(Fault::BareLf) => {
                 let line = self.subject().line("reject", "bare <LF> received");
                 self.log(&line);
                 let text = format!("5.5.2 {} Error: bare <LF> received", self.host());
-                return Some(Reply::new(self.service().bare_newline.code, text));
+                let reply = Reply::new(self.service().bare_newline.code, text);
+                return Some((reply, Class::Protocol));
             }
             Some(Fault::TooBig) => {
-                return Some(Reply::new(552, "5.3.4 Error: message file too big"));
+                let reply = Reply::new(552, "5.3.4 Error: message file too big");
+                return Some((reply, Class::Bounce));
             }
             Some(Fault::Write) => {
                 return Some(self.word_of_cleanup().await.unwrap_or_else(write_error));
@@ -266,7 +276,7 @@ impl Conversation {
     }
 
     /// cleanup stopped reading; it may have said why.
-    async fn word_of_cleanup(&mut self) -> Option<Reply> {
+    async fn word_of_cleanup(&mut self) -> Option<(Reply, Class)> {
         let outcome = self.incoming.submission.take()?.finish().await.ok()?;
         refusal(&outcome)
     }
@@ -334,36 +344,39 @@ fn is_from_line(line: &[u8]) -> bool {
     line.get(quotes..).is_some_and(|rest| rest.starts_with(b"From "))
 }
 
-/// How cleanup's faults are told, in smtpd's order of importance.
-fn refusal(outcome: &Outcome) -> Option<Reply> {
+/// How cleanup's faults are told, in smtpd's order of importance, and what they mean.
+fn refusal(outcome: &Outcome) -> Option<(Reply, Class)> {
     let status = outcome.status;
     if status.is_ok() {
         return None;
     }
     if let Some(reply) = Reply::from_rejection(&outcome.reason) {
-        return Some(reply);
+        return Some((reply, Class::Policy));
     }
     let order = [
-        CleanupStatus::DEFER,
-        CleanupStatus::BAD,
-        CleanupStatus::SIZE,
-        CleanupStatus::HOPS,
-        CleanupStatus::CONT,
-        CleanupStatus::WRITE,
-        CleanupStatus::NOPERM,
-        CleanupStatus::RCPT,
+        (CleanupStatus::DEFER, Class::Policy),
+        (CleanupStatus::BAD, Class::Software),
+        (CleanupStatus::SIZE, Class::Bounce),
+        (CleanupStatus::HOPS, Class::Bounce),
+        (CleanupStatus::CONT, Class::Policy),
+        (CleanupStatus::WRITE, Class::Resource),
+        (CleanupStatus::NOPERM, Class::Software),
+        (CleanupStatus::RCPT, Class::Software),
     ];
-    let worst =
-        order.into_iter().find(|fault| status.contains(*fault)).unwrap_or(CleanupStatus::BAD);
+    let (worst, class) = order
+        .into_iter()
+        .find(|(fault, _)| status.contains(*fault))
+        .unwrap_or((CleanupStatus::BAD, Class::Software));
     let fault = worst.fault()?;
     let told = worst == CleanupStatus::DEFER || worst == CleanupStatus::CONT;
-    Some(if worst == CleanupStatus::BAD {
+    let reply = if worst == CleanupStatus::BAD {
         Reply::new(451, format!("4.3.0 Error: internal error {}", status.0))
     } else if told && !outcome.reason.is_empty() {
         Reply::new(fault.code, outcome.reason.clone())
     } else {
         Reply::new(fault.code, format!("{} Error: {}", fault.dsn, fault.text))
-    })
+    };
+    Some((reply, class))
 }
 
 #[cfg(test)]
@@ -385,7 +398,8 @@ mod tests {
             (1 << 20, "", Some("451 4.3.0 Error: internal error 1048576")),
         ] {
             let outcome = Outcome { status: CleanupStatus(status), reason: reason.into() };
-            assert_eq!(refusal(&outcome).map(|reply| reply.to_string()).as_deref(), reply);
+            let told = refusal(&outcome).map(|(told, _)| told.to_string());
+            assert_eq!(told.as_deref(), reply);
         }
         assert!(is_from_line(b">From me") && !is_from_line(b"From: me"));
     }

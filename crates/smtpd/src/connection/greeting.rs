@@ -130,6 +130,7 @@ impl Conversation {
             }
         };
         self.quit_milters().await;
+        self.tell_postmaster(None).await;
         let client = change.client.unwrap_or_else(|| self.session.client.clone());
         self.session.became(client, change.helo, change.protocol.unwrap_or(Protocol::Smtp));
         self.reset();

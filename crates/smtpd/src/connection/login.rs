@@ -207,6 +207,7 @@ impl Conversation {
         limit: usize,
     ) -> Result<Result<Vec<u8>, Failure>, End> {
         let line = self.wire.line(limit).await?.ok_or(End::Lost)?;
+        self.keep_heard_secret();
         let text = String::from_utf8_lossy(&line.bytes).into_owned();
         let text = text.trim_end_matches('\r');
         if line.end == LineEnd::TooLong {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mail_types::quote_822;
 use neighbours::milter::{Chain, Client, Response};
+use neighbours::postmaster::Class;
 use protocol::smtp::{Reply, Verb, tokens};
 use routing::Key;
 
@@ -197,6 +198,9 @@ impl Conversation {
                 ("milter-reject", text, reply)
             }
         };
+        if reply.is_some() {
+            self.history.wrong.add(Class::Policy);
+        }
         let mut subject = self.subject();
         subject.recipient = self.current_recipient.as_deref().or(subject.recipient);
         let line = subject.line(action, &text.replace("\r\n", " "));

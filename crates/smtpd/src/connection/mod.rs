@@ -4,6 +4,7 @@
 mod commands;
 mod content;
 mod greeting;
+mod history;
 mod login;
 mod milters;
 mod reply;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use daemon::{LineEnd, Wire, WireError};
 use neighbours::cleanup::Submission;
 use neighbours::milter::Chain;
+use neighbours::postmaster::{Class, History};
 use protocol::smtp::{Chunk, Request, Verb};
 
 use crate::anvil::Counted;
@@ -92,6 +94,7 @@ pub(crate) struct Conversation {
     session: Session,
     world: Asked,
     transcript: Transcript,
+    history: History,
     incoming: Incoming,
     counted: Option<Counted>,
     commands: BTreeMap<Verb, (u32, u32)>,
@@ -132,6 +135,7 @@ pub(crate) async fn serve(context: Arc<Context>, wire: Wire, client: Client, str
         wire,
         session,
         transcript: Transcript::default(),
+        history: History::default(),
         incoming: Incoming::default(),
         counted: None,
         commands: BTreeMap::new(),
@@ -231,6 +235,7 @@ impl Conversation {
             }
         };
         let line = line.ok_or(End::Lost)?;
+        self.keep_heard(&line.bytes);
         if line.end == LineEnd::TooLong {
             let start = printable(&String::from_utf8_lossy(&line.bytes), '?');
             self.log(&format!(
@@ -300,6 +305,7 @@ impl Conversation {
         if verb == Verb::Unknown
             && let Some(reply) = self.tell_unknown(&request.word).await
         {
+            self.history.wrong.add(Class::Protocol);
             self.reply(reply).await?;
             self.errors += 1;
             return Ok(());
@@ -322,6 +328,9 @@ impl Conversation {
         let action = self.session.request(request);
         if verb == Verb::Rset && action.is_positive() {
             self.reset();
+        }
+        if begins_anew(verb) && action.is_positive() {
+            self.turn_page().await;
         }
         self.log_bad_chunk(&action, line);
         let lines = self.session.take_log();
@@ -446,6 +455,7 @@ impl Conversation {
 
     fn after_check(&mut self, mut transcript: Transcript) {
         let lines = std::mem::take(&mut transcript.log);
+        self.history.wrong = self.history.wrong.or(std::mem::take(&mut transcript.wrong));
         self.transcript = transcript;
         self.log_all(lines);
     }
@@ -488,6 +498,7 @@ impl Conversation {
             };
             line.iter().for_each(|line| self.log(line));
         }
+        self.tell_postmaster(reason).await;
         self.log(&format!("disconnect from {}{}", self.client(), self.statistics()));
         self.incoming = Incoming::default();
         self.quit_milters().await;
@@ -565,6 +576,11 @@ fn needs_tls(verb: Verb) -> bool {
             | Verb::Quit
             | Verb::Unknown
     )
+}
+
+/// Commands after which nothing of what was said before matters.
+fn begins_anew(verb: Verb) -> bool {
+    matches!(verb, Verb::Helo | Verb::Ehlo | Verb::Rset)
 }
 
 /// Commands that a client can repeat without getting anywhere.

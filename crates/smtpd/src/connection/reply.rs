@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use protocol::smtp::Reply;
 
-use super::{Conversation, End, Step, failed};
+use super::{Conversation, End, Step, failed, history};
 use crate::session::Answer;
 use crate::text::escaped;
 
@@ -13,11 +13,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 impl Conversation {
     pub(super) async fn say(&mut self, code: u16, text: impl Into<String>) -> Step {
-        self.reply(Reply::new(code, text)).await
+        let reply = Reply::new(code, text);
+        self.note_class(&reply);
+        self.reply(reply).await
+    }
+
+    /// Keeps what our own words say is wrong.
+    pub(super) fn note_class(&mut self, reply: &Reply) {
+        history::class(reply).into_iter().for_each(|class| self.history.wrong.add(class));
     }
 
     pub(super) async fn answer(&mut self, answer: Answer) -> Result<bool, End> {
         let failed = failed(&answer);
+        self.note_class(&answer.reply);
         self.reply(answer.reply).await?;
         Ok(failed)
     }
@@ -31,7 +39,9 @@ impl Conversation {
             tokio::time::sleep(limits.error_sleep).await;
         }
         let reply = if self.service().policy.soft_bounce { reply.softened() } else { reply };
-        self.wire.queue(&reply.to_bytes());
+        let bytes = reply.to_bytes();
+        self.keep_said(&bytes);
+        self.wire.queue(&bytes);
         if delayed || self.since_write.elapsed() > LONGEST_WAIT {
             self.wire.flush().await?;
             self.since_write = Instant::now();

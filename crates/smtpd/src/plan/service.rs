@@ -9,6 +9,7 @@ use config::text::Word;
 use config::{Problems, files::Disk};
 use daemon::tls;
 use neighbours::milter;
+use neighbours::postmaster::Postmaster;
 use routing::Maps;
 
 use super::policy;
@@ -50,6 +51,8 @@ pub(super) fn read(
         sasl: sasl(host, line, view, problems),
         queue: queue(host, line, view, problems),
         milters: milters(view, problems),
+        postmaster: Postmaster::read(view, true, problems),
+        history_threshold: number(view, postfix::SMTPD_HISTORY_FLUSH_THRESHOLD, problems),
         received: Received {
             mail_name: view.get(postfix::MAIL_NAME, problems),
             tls: view.get(postfix::SMTPD_TLS_RECEIVED_HEADER, problems),

@@ -1,5 +1,6 @@
 //! Runs a restriction list.
 
+use neighbours::postmaster::Class;
 use protocol::smtp::{is_host_address, is_host_name, is_mail_host_address};
 use routing::LookupError;
 
@@ -168,7 +169,7 @@ impl<'a, W: World> Evaluation<'a, W> {
             R::RejectUnauthPipelining if subject.pipelined => {
                 let text =
                     format!("<{name}>: {class} rejected: Improper use of SMTP command pipelining");
-                Ok(self.reject(503, "5.5.0", &text))
+                Ok(self.reject_as(Class::Protocol, 503, "5.5.0", &text))
             }
             R::RejectPlaintextSession if !subject.tls => {
                 Ok(self.reject(codes.plaintext, "4.7.1", "Session encryption is required"))
@@ -292,6 +293,18 @@ impl<'a, W: World> Evaluation<'a, W> {
 
     /// A rejection: logged, and under `warn_if_reject` no more than that.
     pub(super) fn reject(&mut self, code: u16, status: &str, text: &str) -> Outcome {
+        self.reject_as(Class::Policy, code, status, text)
+    }
+
+    /// One that is not a matter of policy.
+    pub(super) fn reject_as(
+        &mut self,
+        class: Class,
+        code: u16,
+        status: &str,
+        text: &str,
+    ) -> Outcome {
+        self.transcript.wrong.add(class);
         let warn_only = self.warn_from > 0;
         let mut full = checked(code, status, text, &mut self.transcript.log);
         if !warn_only
@@ -312,24 +325,25 @@ impl<'a, W: World> Evaluation<'a, W> {
     }
 
     /// A rejection for a fault of ours, which `warn_if_reject` does not soften.
-    fn fault(&mut self, code: u16, status: &str, text: &str) -> Stop {
+    fn fault(&mut self, class: Class, code: u16, status: &str, text: &str) -> Stop {
+        self.transcript.wrong.add(class);
         let full = consistent(checked(code, status, text, &mut self.transcript.log), false);
         self.log(self.subject.line("reject", &full));
         Stop::Reject(full)
     }
 
     pub(super) fn server_error(&mut self) -> Stop {
-        self.fault(451, "4.3.5", "Server configuration error")
+        self.fault(Class::Software, 451, "4.3.5", "Server configuration error")
     }
 
     pub(super) fn lookup_failed(&mut self, error: &LookupError, name: &str) -> Stop {
         self.warn(&error.to_string());
-        self.fault(451, "4.3.0", &format!("<{name}>: Temporary lookup failure"))
+        self.fault(Class::Data, 451, "4.3.0", &format!("<{name}>: Temporary lookup failure"))
     }
 
     pub(super) fn unresolvable(&mut self, error: &Unresolvable, address: &str) -> Stop {
         self.warn(&error.to_string());
-        self.fault(451, "4.3.0", &format!("<{address}>: Temporary lookup failure"))
+        self.fault(Class::Data, 451, "4.3.0", &format!("<{address}>: Temporary lookup failure"))
     }
 
     pub(super) fn permit(&mut self, action: &str, class: &str, name: &str, rest: &str) -> Outcome {

@@ -1,5 +1,6 @@
 //! Restrictions on addresses: who may relay where, which addresses exist, and whose they are.
 
+use neighbours::postmaster::Class;
 use protocol::postfix::rewrite::{Resolution, flags};
 use routing::Maps;
 
@@ -202,7 +203,7 @@ impl<W: World> Evaluation<'_, W> {
         let table =
             if settings.show_table_name { format!(" in {table} table") } else { String::new() };
         let text = format!("<{address}>: {class} rejected: User unknown{table}");
-        Ok(self.reject(code, status, &text))
+        Ok(self.reject_as(Class::Bounce, code, status, &text))
     }
 
     /// The resolver already knows that it cannot be delivered.
@@ -222,7 +223,8 @@ impl<W: World> Evaluation<'_, W> {
             (false, true) => self.settings.codes.unknown_virtual_alias,
             (false, false) => 550,
         };
-        self.reject(code, &status, &format!("<{address}>: {class} rejected: {text}"))
+        let text = format!("<{address}>: {class} rejected: {text}");
+        self.reject_as(Class::Bounce, code, &status, &text)
     }
 
     async fn knows(&mut self, maps: &Maps, known_as: &str, address: &str) -> Result<bool, Stop> {

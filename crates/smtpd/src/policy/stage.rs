@@ -1,5 +1,7 @@
 //! The lists of each SMTP stage, in Postfix's order.
 
+use neighbours::postmaster::Class;
+
 use super::evaluate::{About, CLIENT, DATA, END_OF_DATA, ETRN, Evaluation, HELO, Outcome, Stop};
 use super::subject::{Stage, reply};
 use super::{AccessOf, PolicySettings, Restriction, Subject, Transcript, Verdict, World, dsn};
@@ -163,6 +165,7 @@ impl<W: World> Check<'_, W> {
                 Ok(false) => {}
                 Err(error) => {
                     self.transcript.log.push(format!("warning: {error}"));
+                    self.transcript.wrong.add(Class::Resource);
                     let text = "451 4.3.0 Temporary lookup error";
                     self.transcript.log.push(self.subject.line("reject", text));
                     return Err(reply(text));

@@ -1,5 +1,6 @@
 //! What is known of a client and its transaction when a restriction looks at it.
 
+use neighbours::postmaster::Classes;
 use protocol::smtp::Reply;
 
 use crate::client::{Client, Login};
@@ -107,6 +108,8 @@ pub struct Transcript {
     pub wishes: Wishes,
     /// Lines to log, in order, each with whether it is a warning about our own configuration.
     pub log: Vec<String>,
+    /// What refusals and faults of ours mean to the postmaster.
+    pub wrong: Classes,
     pub defer_if_permit: Option<Postponed>,
     pub(super) permit_deferred: bool,
     pub(super) deferred_by_client: bool,

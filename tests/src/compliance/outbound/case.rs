@@ -22,6 +22,7 @@
 //! then                         the next message, when all before are done
 //! want LOCAL STATUS DSN TEXT   the outcome for a recipient, `*` for any; TEXT is a part of the log line
 //! said NAME TEXT               the host was sent a line that begins so; `unsaid NAME TEXT`
+//! notice TEXT                  a line of a notice holds this
 //! log TEXT                     a part of another log line of the service
 //! any-log                      the log lines need not be the same; a comment says why
 //! ```
@@ -92,6 +93,7 @@ pub enum Want {
     Said { server: String, text: String },
     Unsaid { server: String, text: String },
     Log(String),
+    Notice(String),
 }
 
 impl Case {
@@ -227,6 +229,10 @@ impl Case {
                 }
                 Want::Said { server, text } => transcript.was_told(server, &filled(text)),
                 Want::Unsaid { server, text } => !transcript.was_told(server, &filled(text)),
+                Want::Notice(text) => {
+                    let text = filled(text);
+                    transcript.notices.iter().any(|line| line.contains(&text))
+                }
                 Want::Log(text) => {
                     let text = filled(text);
                     transcript.log.iter().any(|line| line.contains(&text))
@@ -255,6 +261,7 @@ fn want(word: &str, rest: &str) -> Option<Want> {
         "said" => pair().map(|(server, text)| Want::Said { server, text })?,
         "unsaid" => pair().map(|(server, text)| Want::Unsaid { server, text })?,
         "log" => Want::Log(rest.to_owned()),
+        "notice" => Want::Notice(rest.to_owned()),
         _ => return None,
     })
 }

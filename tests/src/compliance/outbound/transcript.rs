@@ -147,6 +147,15 @@ fn sized(command: &str) -> String {
     command.split(' ').map(mask).collect::<Vec<_>>().join(" ")
 }
 
+/// Ours does not show what would let the postmaster log in.
+fn without_login(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    match words.as_slice() {
+        ["", "Out:", "AUTH", mechanism, _] => format!(" Out: AUTH {mechanism} (hidden)"),
+        _ => line.to_owned(),
+    }
+}
+
 fn quiet_content(content: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut header = true;
@@ -156,7 +165,7 @@ fn quiet_content(content: &str) -> Vec<String> {
             header = false;
         }
         if header {
-            let continued = line.starts_with([' ', '\\']); // a tab is shown as `\t`
+            let continued = line.starts_with([' ', '\t', '\\']); // a host shows a tab as `\t`
             if !continued {
                 skipping =
                     ["Received:", "Date:", "Message-Id:"].iter().any(|name| line.starts_with(name));
@@ -176,8 +185,12 @@ pub fn defer_log(text: &str) -> Vec<String> {
     lines.map(without_ids).collect()
 }
 
-/// The delivery report of a notice, from the first recipient on.
+/// The delivery report of a notice, from the first recipient on; of one to the postmaster all.
 pub fn notice(text: &str) -> Vec<String> {
+    if text.contains("\nTranscript of session follows.\n") {
+        let lines = quiet_content(text).into_iter();
+        return lines.map(|line| without_login(&sized(&without_ids(&line)))).collect();
+    }
     let subject = text.lines().find(|line| line.starts_with("Subject: ")).unwrap_or_default();
     let mut lines = vec![subject.to_owned()];
     let report = text.split("Content-Type: message/delivery-status").nth(1);

@@ -26,6 +26,7 @@ const TOPICS: &[&str] = &[
     "dns",
     "envelope",
     "limits",
+    "notices",
     "policy",
     "restrictions",
     "screen",
@@ -97,6 +98,12 @@ fn access_tables() {
 #[test]
 fn limits() {
     run("limits");
+}
+
+/// What the postmaster hears of sessions that went wrong.
+#[test]
+fn notices() {
+    run("notices");
 }
 
 #[test]
