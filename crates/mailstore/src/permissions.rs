@@ -49,14 +49,24 @@ impl Inherited {
         Ok(file)
     }
 
+    /// Creates a directory that must not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// The system's, `AlreadyExists` among them.
+    pub fn create_new_directory(self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(path)?;
+        self.apply(path, self.mode, 0o700)
+    }
+
     /// Creates a directory; one that is there already is as good.
     ///
     /// # Errors
     ///
     /// The system's.
     pub fn create_directory(self, path: &Path) -> io::Result<()> {
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => self.apply(path, self.mode, 0o700),
+        match self.create_new_directory(path) {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             Err(error) => Err(error),
         }

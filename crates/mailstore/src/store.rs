@@ -162,18 +162,16 @@ impl Store {
         if self.location().layout == Layout::Fs {
             self.create_parents(&place, inherited)?;
         }
-        let made = match fs::create_dir(&place.mail) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        // Dovecot fills a folder's directory as soon as it sees one, so it is never taken away again.
+        match inherited.create_new_directory(&place.mail) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if is_directory(&place.mail.join("cur"))? {
+                    return Err(StoreError::Exists);
+                }
+            }
             Err(error) => return Err(error).at("mkdir", &place.mail),
-        };
-        if !made && is_directory(&place.mail.join("cur"))? {
-            return Err(StoreError::Exists);
         }
-        if made {
-            fs::remove_dir(&place.mail).at("rmdir", &place.mail)?;
-        }
-        inherited.create_directory(&place.mail).at("mkdir", &place.mail)?;
         self.complete(&place, inherited)?;
         // Gives the mailbox its UIDVALIDITY and GUID.
         Mailbox::open(self.clone(), name, Access::Peek)?;

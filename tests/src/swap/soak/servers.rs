@@ -37,9 +37,13 @@ const ORDINARY: &[&str] = &[
     ": Connect from local",
     ": Disconnect from local",
     ": saved mail to ",
-    " ready: generation 1, ",
     ": Dovecot v2.",
+    " ready: generation 1, ",
 ];
+
+/// A message that was moved away and came back under its name, while the UID list still held the old line: Dovecot
+/// warns of it with nobody else there (`THEORIS_SOAK_ALONE`), and the message has its new UID.
+const CAME_BACK: &str = "/dovecot-uidlist: Duplicate file entry at line ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -134,6 +138,9 @@ impl Servers {
 }
 
 fn is_ordinary(line: &str, known: &str) -> bool {
+    if line.contains(CAME_BACK) {
+        return true;
+    }
     let bad = ["Debug: ", "Warning: ", "Error: ", "Fatal: ", "Panic: "];
     line.contains(known) && !bad.iter().any(|level| line.contains(level))
 }
