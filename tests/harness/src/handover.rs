@@ -87,8 +87,8 @@ pub fn play(first: Keeper, messages: usize) -> Handover {
     site.wait("what was under way", || one.answered() >= half + under_way);
     // Agents mark a recipient when they have its answer.
     site.wait("the listing of what is left", || {
-        let mut left = addresses(&all);
-        left.retain(|address| !addresses(&one.account()).contains(address));
+        let got = addresses(&one.account());
+        let left: BTreeSet<String> = addresses(&all).difference(&got).cloned().collect();
         site.waiting() == left
     });
 
