@@ -4,6 +4,7 @@ mod dkim;
 mod give_back;
 mod login;
 mod queue;
+mod queue_commands;
 mod refusals;
 mod rig;
 mod smtp_out;

@@ -53,6 +53,8 @@ struct Copy<'p> {
     output: Vec<u8>,
     sender: Option<String>,
     time: bool,
+    /// `postsuper -r` put it back: what it knows of its client and its login is our own word, not a user's.
+    requeued: bool,
 }
 
 /// Hands the message over and waits until it is on disk.
@@ -67,11 +69,11 @@ pub(super) async fn copy(pickup: &Pickup, id: &QueueId) -> Result<(), CopyError>
     let greeting = Greeting::decode(&peer.list().await?).map_err(IpcError::from)?;
     let new_id = greeting.queue_id;
     peer.send(&CleanupFlags(pickup.settings.flags).encode()).await?;
-    let mut copy = Copy { pickup, peer, output: Vec::new(), sender: None, time: false };
-    copy.envelope(&mut records, metadata.mtime()).await?;
-    let sender = copy.sender.clone().unwrap_or_default();
     let uid = metadata.uid();
     let requeued = uid == rustix::process::getuid().as_raw() && metadata.mode() & 0o004 == 0;
+    let mut copy = Copy { pickup, peer, output: Vec::new(), sender: None, time: false, requeued };
+    copy.envelope(&mut records, metadata.mtime()).await?;
+    let sender = copy.sender.clone().unwrap_or_default();
     let from = if sender.is_empty() { String::new() } else { mail_types::quote_822(&sender) };
     let origin = if requeued { format!(" orig_id={id}") } else { String::new() };
     tracing::info!(target: "mail", ident = pickup.ident, queue_id = %new_id,
@@ -211,7 +213,8 @@ impl Copy<'_> {
 
     fn attribute(&mut self, located: &Located) {
         let text = located.text();
-        if text.split_once('=').is_some_and(|(name, _)| ATTRIBUTES.contains(&name)) {
+        let passes = |name| name != "create_time" && (self.requeued || ATTRIBUTES.contains(&name));
+        if text.split_once('=').is_some_and(|(name, _)| passes(name)) {
             self.pass(located);
         }
     }
