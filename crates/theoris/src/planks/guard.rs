@@ -417,6 +417,12 @@ mod tests {
         fn start_original(&mut self, _: &str) -> Result<(), Mishap> {
             Ok(())
         }
+        fn revive(&mut self, _: &str) -> Result<bool, Mishap> {
+            Ok(false)
+        }
+        fn guard(&mut self, _: bool) -> Result<(), Mishap> {
+            Ok(())
+        }
     }
 
     #[test]
@@ -430,7 +436,7 @@ mod tests {
         // What a supervisor is before it handles signals; SIGUSR2 ends it.
         let mut process = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(process.id()).unwrap();
-        let told = look(&places, &mut One { pid, ready: false }).unwrap();
+        let told = Guard::default().look(&places, &mut One { pid, ready: false }).unwrap();
         assert_eq!((told, process.try_wait().unwrap()), (vec![], None));
         // A ready one is asked to bind the path.
         let signalled = std::thread::spawn(move || {
@@ -438,7 +444,7 @@ mod tests {
             std::fs::write(path, "").unwrap();
             std::os::unix::process::ExitStatusExt::signal(&ended)
         });
-        let told = look(&places, &mut One { pid, ready: true }).unwrap();
+        let told = Guard::default().look(&places, &mut One { pid, ready: true }).unwrap();
         assert!(told[0].ends_with("socket: taken back for dkim-milter"), "{told:?}");
         assert_eq!(signalled.join().unwrap(), Some(Signal::SIGUSR2 as i32));
     }
