@@ -89,6 +89,7 @@ fn strangers_are_looked_at(scene: &Scene) {
 fn what_leaves_is_signed_and_slow(scene: &Scene) {
     let mut client = scene.rig.logged_in(USER);
     assert!(client.transcript.contains("250-AUTH=PLAIN LOGIN\n"), "{}", client.transcript);
+    let begun = std::time::SystemTime::now();
     for number in 1..=3 {
         send(&mut client, USER, "friend@example.org", &format!("newsletter {number}"));
     }
@@ -108,16 +109,15 @@ fn what_leaves_is_signed_and_slow(scene: &Scene) {
         let message = content.replace('\n', "\r\n");
         assert!(dkimpy.is_good(message.as_bytes(), "default", &key.record), "{content}");
     }
-    let sent = scene.rig.site.log.wait_until("three deliveries", |lines| {
-        let sent =
+    let last = scene.rig.site.log.wait_until("three deliveries", |lines| {
+        let mut sent =
             lines.iter().filter(|line| line.text.contains("to=<friend@example.org>, relay="));
-        let times: Vec<_> = sent.map(|line| line.at).collect();
-        (times.len() == 3).then_some(times)
+        sent.nth(2).map(|line| line.at)
     });
-    for pair in sent.windows(2) {
-        let gap = pair[1].duration_since(pair[0]).unwrap_or_default();
-        assert!(gap > Duration::from_millis(900), "{gap:?} between two deliveries");
-    }
+    // A second between two of them. Postfix counts whole seconds, so that the first may be short; a log is read late on a
+    // busy machine, so that single gaps tell nothing.
+    let took = last.duration_since(begun).unwrap_or_default();
+    assert!(took > Duration::from_millis(900), "three messages left within {took:?}");
 }
 
 fn programs_send_thirty_a_minute(scene: &Scene) {
@@ -154,6 +154,14 @@ fn nothing_leaves_while_the_filter_is_away(scene: &mut Scene) {
 fn clients_connect_only_so_often(scene: &Scene) {
     let site = &scene.rig.site;
     let busy = format!("421 4.7.0 {HOST} Error: too many connections from {}", scene.rig.source);
+    let ended = || {
+        let lines = site.log.lines();
+        lines.iter().filter(|line| line.text.contains("disconnect from ")).count()
+    };
+    let connected = || {
+        let lines = site.log.lines();
+        lines.iter().filter(|line| line.text.contains(": connect from ")).count()
+    };
     // Ten at a time on port 25, thirty a minute, of which three are over.
     let mut open: Vec<_> = (0..10).map(|_| scene.rig.connect("smtp")).collect();
     for client in &mut open {
@@ -162,6 +170,7 @@ fn clients_connect_only_so_often(scene: &Scene) {
     assert_eq!(scene.rig.connect("smtp").reply(), busy);
     site.log.wait_for("Connection concurrency limit exceeded: 11 from ");
     drop(open);
+    eventually("the end of every session", || (ended() == connected()).then_some(()));
     let mut connections = 14;
     while scene.rig.connect("smtp").reply() != busy {
         connections += 1;
