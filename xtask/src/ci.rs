@@ -47,6 +47,7 @@ fn clippy() -> Done {
         "--release",
         "--workspace",
         "--all-targets",
+        "--features=theoris-tests/soak",
         "--quiet",
         "--",
         "-D",

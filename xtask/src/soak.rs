@@ -9,8 +9,8 @@ const TEST: &str = "swap::soak::dovecot_and_ours_at_random_work_on_one_maildir";
 /// Runs the named test for an hour, or for as many minutes as `words` say.
 pub fn run(words: &[&str]) -> Done {
     let ["maildir", options @ ..] = words else { return Err(USAGE.into()) };
-    let mut soak = cargo(&["test", "--release", "-p", "theoris-tests", "--lib", "--quiet", "--"]);
-    soak.args(["--exact", TEST, "--include-ignored", "--nocapture"]);
+    let mut soak = cargo(&["test", "--release", "-p", "theoris-tests", "--lib", "--quiet"]);
+    soak.args(["--features", "soak", "--", "--exact", TEST, "--nocapture"]);
     let mut minutes = 60;
     for option in options.chunks(2) {
         let number: Option<u64> = option.get(1).and_then(|number| number.parse().ok());

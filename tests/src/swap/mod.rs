@@ -8,5 +8,6 @@ mod queue_commands;
 mod refusals;
 mod rig;
 mod smtp_out;
+#[cfg(feature = "soak")]
 mod soak;
 mod traps;

@@ -56,7 +56,6 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-#[ignore = "as long as one likes: cargo xtask soak maildir"]
 fn dovecot_and_ours_at_random_work_on_one_maildir() {
     let Some(servers) = Servers::start() else { return };
     let seed = number("THEORIS_SOAK_SEED").unwrap_or_else(content::fresh_seed);
