@@ -314,6 +314,8 @@ const ALLOWED: &[(&str, &str)] = &[
     // Of a machine whose clocks do not agree.
     ("warning: file system clock is ", ""),
     ("warning: resetting file time stamps", ""),
+    // Postfix's master, of a queue manager of its own that a reload has ended.
+    ("master_wakeup_timer_event: service qmgr(public/qmgr): Resource temporarily unavailable", ""),
     // Postfix's master, at a reload, of a process of its own that had nothing to do and that it ended.
     ("warning: process /usr/lib/postfix/sbin/cleanup pid ", " exit status 15"),
     // Postfix's agents, when master ends its own scache at a reload: they make a new connection the next time.
