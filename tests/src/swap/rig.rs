@@ -27,8 +27,10 @@ pub struct Host {
 }
 
 /// What Postfix says by itself: of a machine whose clocks differ, and of a queue manager of its own that a reload has ended and
-/// that has not taken the last calls to wake up.
-const OF_POSTFIX: [&str; 3] = [
+/// that has not taken the last calls to wake up; and its postsuper, which each reload runs, of a message that just comes in and has no
+/// id yet.
+const OF_POSTFIX: [&str; 4] = [
+    ": warning: bogus file name: incoming/",
     "file system clock is",
     "resetting file time stamps",
     "master_wakeup_timer_event: service qmgr(public/qmgr): Resource temporarily unavailable",
