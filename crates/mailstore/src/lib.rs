@@ -27,6 +27,7 @@ mod status;
 mod store;
 mod subscriptions;
 mod sync;
+mod trash;
 mod uidlist;
 mod uidlist_file;
 mod uidvalidity;

@@ -17,6 +17,7 @@ use crate::name::{self, Place};
 use crate::permissions::Inherited;
 use crate::quota::Quota;
 use crate::subscriptions;
+use crate::trash;
 
 /// How a store behaves; the settings of dovecot.conf that concern it.
 #[derive(Clone, Debug)]
@@ -226,11 +227,12 @@ impl Store {
         if self.location().layout == Layout::Fs {
             delete_fs(&place)?;
         } else {
-            // Out of sight in one step, then taken apart; the name is Dovecot's for the same.
-            let trash = self.location().root.join("..DOVECOT-TRASHED");
-            remove_tree(&trash)?;
-            fs::rename(&place.mail, &trash).at("rename", &place.mail)?;
-            remove_tree(&trash)?;
+            let thrown =
+                trash::throw_away(&self.location().root, &place.mail, &self.options().hostname);
+            thrown.map_err(|error| match error {
+                error if error.is_missing() => StoreError::NoMailbox(name.to_owned()),
+                error => error,
+            })?;
         }
         if place.control != place.mail {
             remove_tree(&place.control)?;
@@ -362,7 +364,7 @@ fn make_root(path: &Path) -> Result<(), StoreError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("mkdir", path)
 }
 
-fn remove_tree(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), StoreError> {
     present(fs::symlink_metadata(path)).at("lstat", path)?.map_or(Ok(()), |metadata| {
         let removed =
             if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };

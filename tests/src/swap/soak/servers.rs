@@ -98,11 +98,12 @@ impl Servers {
     }
 
     /// With `THEORIS_SOAK_ALONE` Dovecot does everything: what it complains of then is its own.
+    pub fn is_dovecot(&self, side: Side) -> bool {
+        side == Side::Theirs || std::env::var_os("THEORIS_SOAK_ALONE").is_some()
+    }
+
     fn doors(&self, side: Side) -> &Doors {
-        match side {
-            Side::Ours if std::env::var_os("THEORIS_SOAK_ALONE").is_none() => &self.ours,
-            Side::Ours | Side::Theirs => &self.theirs,
-        }
+        if self.is_dovecot(side) { &self.theirs } else { &self.ours }
     }
 
     /// A connection that has been greeted.
