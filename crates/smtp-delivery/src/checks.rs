@@ -7,8 +7,6 @@ use routing::{Key, Maps};
 
 use crate::server::Service;
 
-/// Postfix's `header_size_limit`: what a field has beyond it is dropped, as when it was taken in.
-const LARGEST_FIELD: usize = 102_400;
 /// As much of a line as is logged.
 const SHOWN: usize = 60;
 
@@ -137,11 +135,13 @@ impl<'a> Rewriter<'a> {
     ) -> Result<(), NoAnswer> {
         let folded = matches!(piece.first(), Some(b' ' | b'\t'));
         if !self.field.is_empty() && (continues || folded) {
-            if !continues {
-                self.field.push(b'\n');
+            // A line that begins beyond `header_size_limit` is dropped.
+            if self.field.len() < self.service.settings.checks.largest_field {
+                if !continues {
+                    self.field.push(b'\n');
+                }
+                self.field.extend_from_slice(piece);
             }
-            let room = LARGEST_FIELD.saturating_sub(self.field.len()).min(piece.len());
-            self.field.extend_from_slice(piece.get(..room).unwrap_or_default());
             return Ok(());
         }
         self.end_field().await?;

@@ -513,6 +513,8 @@ impl<'h, 'p> Reader<'h, 'p> {
 
     fn checks(&mut self) -> Checks {
         let number = |value: i64| usize::try_from(value).unwrap_or(0);
+        let largest_field = self.view.get(postfix::HEADER_SIZE_LIMIT, self.problems);
+        let largest_field = usize::try_from(largest_field).unwrap_or(usize::MAX);
         Checks {
             header: Maps::of(&of!(self, SMTP_HEADER_CHECKS, LMTP_HEADER_CHECKS)),
             mime_header: Maps::of(&of!(self, SMTP_MIME_HEADER_CHECKS, LMTP_MIME_HEADER_CHECKS)),
@@ -524,6 +526,7 @@ impl<'h, 'p> Reader<'h, 'p> {
             body: Maps::of(&of!(self, SMTP_BODY_CHECKS, LMTP_BODY_CHECKS)),
             nesting: number(self.view.get(postfix::MIME_NESTING_LIMIT, self.problems)),
             boundary: number(self.view.get(postfix::MIME_BOUNDARY_LENGTH_LIMIT, self.problems)),
+            largest_field,
         }
     }
 

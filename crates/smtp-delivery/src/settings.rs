@@ -193,6 +193,8 @@ pub struct Checks {
     pub nesting: usize,
     /// Octets of a boundary that count.
     pub boundary: usize,
+    /// `header_size_limit`
+    pub largest_field: usize,
 }
 
 impl Checks {
