@@ -120,7 +120,7 @@ mod tests {
     use protocol::postfix::status_reply;
     use std::time::Duration;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn lists_arrive_whole_whatever_the_pieces() {
         let (near, far) = tokio::io::duplex(7);
         let mut near = AttrStream::new(near, Duration::from_secs(1));

@@ -6,6 +6,14 @@ use serde_json::json;
 
 use crate::support::{Echo, eventually};
 
+struct StopWhenDropped<'flag>(&'flag AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_reload_under_traffic_loses_no_connection() {
     let mut echo = Echo::start(json!({ "processes": 2 }));
@@ -34,14 +42,17 @@ fn a_reload_under_traffic_loses_no_connection() {
                 })
             })
             .collect();
+        // Whatever happens here, they end.
+        let stop = StopWhenDropped(&stop);
         for reload in 0..5 {
-            let before = served.load(Ordering::Relaxed);
             echo.configure(json!({ "greeting": format!("hello{reload}") }));
             echo.reload();
+            // Each of the eight may be in a conversation with the old generation; what comes after is the new one's.
+            let before = served.load(Ordering::Relaxed);
             let goes_on = || served.load(Ordering::Relaxed) > before + 8;
             eventually("traffic", goes_on, String::new);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stop);
         clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
     });
     assert!(seen_generations.contains(&6), "{seen_generations:?}");

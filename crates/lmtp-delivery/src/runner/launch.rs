@@ -254,8 +254,12 @@ mod tests {
 
     #[test]
     fn a_command_that_takes_too_long_ends_with_its_children() {
-        let ended = ran("echo before; sleep 100 & sleep 100", 200);
-        assert!(ended.timed_out);
-        assert_eq!(ended.output, b"before\n");
+        // How long a shell takes to say its first word is a matter of the machine.
+        let spoken = [200, 2_000, 20_000].into_iter().any(|limit| {
+            let ended = ran("echo before; sleep 100 & sleep 100", limit);
+            assert!(ended.timed_out);
+            ended.output == b"before\n"
+        });
+        assert!(spoken);
     }
 }
