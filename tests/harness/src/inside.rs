@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use nix::errno::Errno;
 use nix::libc::{c_long, user_regs_struct};
 use nix::sys::ptrace;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -63,8 +64,15 @@ impl Inside {
         (registers.rdi, registers.rsi, registers.rdx) = (argument(0), argument(1), argument(2));
         (registers.r10, registers.r8, registers.r9) = (argument(3), argument(4), argument(5));
         ptrace::setregs(self.pid, registers).unwrap();
-        ptrace::step(self.pid, None).unwrap();
-        stopped(self.pid).expect("the process ended in a system call");
+        // A signal that comes meanwhile stops it before the step.
+        loop {
+            ptrace::step(self.pid, None).unwrap();
+            match waitpid(self.pid, Some(WaitPidFlag::__WALL)) {
+                Ok(WaitStatus::Stopped(_, Signal::SIGTRAP)) => break,
+                Ok(WaitStatus::Stopped(..)) => {}
+                other => panic!("the process ended in a system call: {other:?}"),
+            }
+        }
         let result = ptrace::getregs(self.pid).unwrap().rax.cast_signed();
         match i32::try_from(result) {
             Ok(code @ -4095..0) => Err(Errno::from_raw(-code)),

@@ -27,16 +27,7 @@ impl Strace {
             command.args(["-p", &pid.to_string()]);
         }
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        eventually("strace to attach", || {
-            let traced = |pid: &i32| {
-                std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| {
-                    status
-                        .lines()
-                        .any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
-                })
-            };
-            pids.iter().all(traced).then_some(())
-        });
+        attached(pids);
         Self { child, output: output.to_owned() }
     }
 
@@ -46,4 +37,19 @@ impl Strace {
         let _ = self.child.wait();
         String::from_utf8_lossy(&std::fs::read(&self.output).unwrap()).into_owned()
     }
+}
+
+/// Waits until a tracer has every thread of these processes: it takes them one by one.
+#[track_caller]
+pub fn attached(pids: &[i32]) {
+    let traced = |thread: std::fs::DirEntry| {
+        std::fs::read_to_string(thread.path().join("status")).is_ok_and(|status| {
+            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+        })
+    };
+    let whole = |pid: &i32| {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+        threads.is_ok_and(|mut threads| threads.all(|thread| thread.is_ok_and(traced)))
+    };
+    eventually("strace to attach", || pids.iter().all(whole).then_some(()));
 }

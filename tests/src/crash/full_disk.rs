@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use harness::log::eventually;
+use harness::strace::attached;
 use harness::{Daemon, Scratch, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -22,14 +23,7 @@ impl FullDisk {
             command.args(["-p", &process.to_string()]);
         }
         let strace = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let traced = |process: &i32| {
-            let status = std::fs::read_to_string(format!("/proc/{process}/status"));
-            status.is_ok_and(|status| {
-                let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:\t"));
-                tracer.is_some_and(|tracer| tracer != "0")
-            })
-        };
-        eventually("strace to attach", || processes.iter().all(traced).then_some(()));
+        attached(processes);
         Self(strace)
     }
 

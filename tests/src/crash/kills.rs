@@ -1,6 +1,7 @@
 //! kill -9 of supervisors and workers of every daemon, with at least ten transactions in flight each time and readers in
 //! the mailboxes.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,7 +53,7 @@ fn what_got_a_250_is_delivered_whoever_is_killed() {
             eventually("ten transactions in flight", || {
                 (ledger.in_flight.load(Ordering::Relaxed) >= IN_FLIGHT).then_some(())
             });
-            kills.push(SystemTime::now());
+            let begun = SystemTime::now();
             let index = number % daemons.len();
             let round = number / daemons.len();
             let (name, daemon) = &mut daemons[index];
@@ -64,8 +65,11 @@ fn what_got_a_250_is_delivered_whoever_is_killed() {
             } else {
                 let _down = ledger.down.write();
                 daemon.kill();
+                kills.push(begun..SystemTime::now());
                 *daemon = site.start(name);
+                continue;
             }
+            kills.push(begun..SystemTime::now());
         }
         ledger.stop.store(true, Ordering::Relaxed);
     });
@@ -104,7 +108,7 @@ fn change(path: &Path, change: impl FnOnce(String) -> String) {
 
 /// Waits until everything that was accepted is in its mailboxes, and counts the copies: a message comes to a
 /// recipient at most once more for each kill that it lived through. Returns how many copies there are too many.
-fn account_for(site: &Site, ledger: &Ledger, kills: &[SystemTime]) -> usize {
+fn account_for(site: &Site, ledger: &Ledger, kills: &[Range<SystemTime>]) -> usize {
     let accepted = ledger.accepted.lock().unwrap();
     assert!(accepted.len() > KILLS, "only {} messages were accepted", accepted.len());
     let end = Instant::now() + DRAIN;
@@ -131,7 +135,9 @@ fn account_for(site: &Site, ledger: &Ledger, kills: &[SystemTime]) -> usize {
             let mut copies = found[&mail.message_id].clone();
             copies.sort_unstable();
             let last = *copies.last().unwrap();
-            let lived_through = kills.iter().filter(|at| (mail.since..last).contains(*at)).count();
+            // Whoever is killed is looked for first, so a kill takes its time.
+            let meets = |kill: &&Range<SystemTime>| mail.since < kill.end && kill.start < last;
+            let lived_through = kills.iter().filter(meets).count();
             assert!(
                 copies.len() <= 1 + lived_through,
                 "{} copies of {mail:?} for {recipient}, {lived_through} kills: {copies:?}",
