@@ -91,7 +91,7 @@ impl Client {
     /// Debian's openssl, which begins with STARTTLS unless `words` say otherwise, and ends by itself in time.
     pub fn tls(port: u16, words: &str) -> Result<Self, String> {
         let mut command = Command::new("timeout");
-        command.args(["5", "openssl", "s_client", "-quiet"]);
+        command.args(["30", "openssl", "s_client", "-quiet"]);
         if !words.starts_with("wrapped") {
             command.args(["-starttls", "smtp"]);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harness::certificates::Authority;
 use harness::dovecot::Dovecot;
-use harness::log::eventually;
+use harness::log::settled;
 use harness::postfix::Postfix;
 use harness::{Daemon, Log, Scratch, dns, ports};
 
@@ -92,8 +92,9 @@ impl Peers {
         let mut resolver = String::from("resolver.servers=[\"127.0.0.1:1\"]");
         if let Some(dns) = &dns {
             let address = dns.address();
+            // It answers everything; how soon is a matter of the machine.
             let resolv_conf =
-                format!("nameserver {}\noptions timeout:1 attempts:1\n", address.ip());
+                format!("nameserver {}\noptions timeout:10 attempts:1\n", address.ip());
             postfix.sees(&resolv_conf, &std::fs::read_to_string("/etc/hosts").unwrap());
             resolver = format!("resolver.servers=[\"{address}\"]");
         }
@@ -197,8 +198,7 @@ impl Peers {
         }
         transcript.policy = self.policy.take();
         for id in ids.into_iter().take(case.queued) {
-            let text = self.postfix.command(&["postcat", "-q", &id]);
-            transcript.queued.push(queue_file(&text));
+            transcript.queued.push(self.queue_file(&id));
         }
         if let Some(count) = case.told {
             transcript.notices = self.notices(count, before);
@@ -224,15 +224,16 @@ impl Peers {
             let ids: Vec<String> = ids.into_iter().filter(|id| !is_of_client(id)).collect();
             (ids.len() >= count).then_some(ids)
         });
-        let shown = |id: &String| {
-            // Between two directories it is in neither.
-            let text = eventually(&format!("{id} in the queue"), || {
-                let text = self.postfix.command(&["postcat", "-q", id]);
-                (!text.is_empty()).then_some(text)
-            });
-            queue_file(&text)
-        };
-        ids.iter().map(shown).collect()
+        ids.iter().map(|id| self.queue_file(id)).collect()
+    }
+
+    fn queue_file(&self, id: &str) -> String {
+        // Between two directories it is in neither.
+        let text = settled(|| {
+            let text = self.postfix.command(&["postcat", "-q", id]);
+            (!text.is_empty(), text)
+        });
+        queue_file(&text)
     }
 }
 
