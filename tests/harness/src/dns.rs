@@ -123,18 +123,18 @@ fn serve_udp(socket: &UdpSocket, shared: &Shared) {
     }
 }
 
-fn serve_tcp(listener: &TcpListener, shared: &Shared) {
+fn serve_tcp(listener: &TcpListener, shared: &Arc<Shared>) {
     for stream in listener.incoming() {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
         if let Ok(stream) = stream {
-            let _ = serve_stream(stream, shared);
+            let shared = Arc::clone(shared);
+            std::thread::spawn(move || serve_stream(stream, &shared));
         }
     }
 }
 
-/// One client at a time; tests have few.
 fn serve_stream(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.set_read_timeout(Some(std::time::Duration::from_millis(500)))?;
     loop {

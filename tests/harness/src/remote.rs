@@ -151,6 +151,8 @@ pub struct Conversation {
     pub commands: Vec<String>,
     /// The contents of messages that were received whole, still with doubled dots.
     pub contents: Vec<String>,
+    /// The client has gone, or nobody listens to it any more.
+    pub over: bool,
 }
 
 /// A running server. It takes no new connections once it is dropped.
@@ -214,7 +216,11 @@ impl Remote {
                     lmtp: false,
                 };
                 // A client that goes away ends its thread, however rudely.
-                std::thread::spawn(move || session.serve());
+                let conversations = shared.clone();
+                std::thread::spawn(move || {
+                    session.serve();
+                    conversations.lock().unwrap()[number - 1].over = true;
+                });
             }
         });
         Self { at, conversations, stop, thread: Some(thread) }
@@ -227,6 +233,14 @@ impl Remote {
 
     pub fn conversations(&self) -> Vec<Conversation> {
         self.conversations.lock().unwrap().clone()
+    }
+
+    /// The same, as soon as every client has gone: its last words are read after mail has been accepted.
+    pub fn whole_conversations(&self) -> Vec<Conversation> {
+        crate::log::settled(|| {
+            let conversations = self.conversations();
+            (conversations.iter().all(|one| one.over), conversations)
+        })
     }
 }
 
@@ -334,8 +348,10 @@ impl Wire {
                 Self::Plain(stream) => stream.get_mut().read(&mut buffer),
                 Self::Tls(stream) => stream.get_mut().sock.read(&mut buffer),
             };
-            if !matches!(read, Ok(1..)) {
-                return;
+            match read {
+                Ok(1..) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                _ => return,
             }
         }
     }
@@ -581,9 +597,11 @@ impl Unanswering {
         let listener = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
         bind(std::os::fd::AsRawFd::as_raw_fd(&listener), &SockaddrStorage::from(address)).unwrap();
         listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        // There is room for the first, however long it takes.
+        let mut waiting = vec![TcpStream::connect(address).unwrap()];
         let patience = Duration::from_millis(100);
         let connect = |_| TcpStream::connect_timeout(&address, patience).ok();
-        let waiting = (0..4).map_while(connect).collect();
+        waiting.extend((0..3).map_while(connect));
         Self { _listener: listener, _waiting: waiting }
     }
 }

@@ -275,6 +275,9 @@ fn plain(line: &str) -> String {
     {
         line = format!("{before}{after}"); // whether it was read or polled is chance
     }
+    // Dovecot has the cause from OpenSSL's queue of errors, or, where that is empty, from errno; which it is differs with
+    // the time between a client's packets
+    line = line.replace("SSL_accept() syscall failed: ", "SSL_accept() failed: ");
     // OpenSSL and rustls word it each in its own way
     while let Some((before, rest)) = line.split_once("SSL_accept() failed: ") {
         let cause = rest.find([',', '(']).unwrap_or(rest.len());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use harness::client::Client;
@@ -85,6 +86,13 @@ impl Site {
 
     fn mailbox(&self, name: &str) -> PathBuf {
         self.scratch.join(name)
+    }
+
+    /// A socket is there before anybody may connect to it.
+    #[track_caller]
+    fn listens(&self, agent: &str) {
+        let socket = self.postfix.queue().join("private").join(agent);
+        eventually("the agent to listen", || UnixStream::connect(&socket).ok().map(drop));
     }
 
     fn queue_is_empty(&self) -> bool {
@@ -273,9 +281,7 @@ fn mail_waits_for_its_agent_and_goes_when_it_is_flushed() {
     // The agent appears: Postfix's discard under another name.
     site.postfix.add_services("slow unix - - n - - discard");
     site.postfix.command(&["postfix", "reload"]);
-    eventually("the agent's socket", || {
-        site.postfix.queue().join("private/slow").exists().then_some(())
-    });
+    site.listens("slow");
     site.postfix.command(&["postqueue", "-f"]);
     site.postfix.log.wait_for("to=<x@slow.example>, relay=none");
     ours.log.wait_for(": removed");
@@ -301,9 +307,7 @@ fn one_message_or_one_site_can_be_sent_now() {
     assert_eq!(fs::read_to_string(log).unwrap().lines().count(), 2);
     site.postfix.add_services("slow unix - - n - - discard");
     site.postfix.command(&["postfix", "reload"]);
-    eventually("the agent's socket", || {
-        site.postfix.queue().join("private/slow").exists().then_some(())
-    });
+    site.listens("slow");
     let first = files(&deferred).remove(0).file_name().unwrap().to_str().unwrap().to_owned();
     site.postfix.command(&["postqueue", "-i", &first]);
     ours.log.wait_for(&format!("{first}: removed"));

@@ -178,6 +178,7 @@ fn every_refused_message_comes_back_once() {
     for n in 0..MESSAGES {
         site.send(&["nobody@strict.example"], &format!("message {n}"));
     }
+    removed(&ours, 2 * MESSAGES); // each message, and each notice
     site.until_the_queue_is_empty();
     let notices = files(&site.scratch.join("mail/games/new"));
     let texts: Vec<String> = notices.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
@@ -191,7 +192,6 @@ fn every_refused_message_comes_back_once() {
         text[at..].to_owned()
     });
     each_once(&subjects(returned), "notices");
-    removed(&ours, 2 * MESSAGES); // each message, and each notice
 }
 
 /// What an agent may answer: its greeting, and its reply to the request.

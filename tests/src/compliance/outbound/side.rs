@@ -266,7 +266,7 @@ impl Side {
         self.scratch.write("postfix/transport", transports);
         self.postfix.add_services(&services);
         let resolver =
-            format!("nameserver {}\noptions timeout:1 attempts:2\n", server.address().ip());
+            format!("nameserver {}\noptions timeout:3 attempts:2\n", server.address().ip());
         self.postfix.sees(&resolver, "127.0.0.1 localhost\n");
         if self.who == Who::Ours {
             let mut ours = vec![("smtp", "unix"), ("relay", "unix"), ("lmtp", "unix")];
@@ -277,7 +277,7 @@ impl Side {
         if self.who == Who::Ours {
             let config = self.postfix.config();
             let servers = format!("resolver.servers=[\"{}\"]", server.address());
-            let sets = ["--set", &servers, "--set", "resolver.timeout=1"];
+            let sets = ["--set", &servers, "--set", "resolver.timeout=3"];
             let arguments = [&["-c", config.to_str().unwrap()][..], &sets].concat();
             let run = self.scratch.directory("run");
             let log = Log::default();
@@ -343,8 +343,13 @@ impl Side {
         for place in &places {
             inotify::add_watch(&watch, place, WatchFlags::DELETE | WatchFlags::MOVED_FROM).unwrap();
         }
+        let waiting = || {
+            let mut changes = [PollFd::new(&watch, PollFlags::IN)];
+            poll(&mut changes, Some(&rustix::event::Timespec::default())).unwrap() > 0
+        };
         let end = Instant::now() + LONGEST;
-        while places.iter().any(|place| !is_empty(place)) {
+        // A message that leaves one place while another is looked at may have put its notice where nobody looks again.
+        while places.iter().any(|place| !is_empty(place)) || waiting() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let what = fs::read_dir(queue.join("active")).unwrap().flatten();
@@ -394,7 +399,7 @@ impl Side {
             let Some(remote) = self.remotes.get(&(case.label.clone(), name.clone())) else {
                 continue;
             };
-            let told = transcript::told(&remote.conversations());
+            let told = transcript::told(&remote.whole_conversations());
             let told = told.iter().map(|line| self.quiet(case, line)).collect();
             account.told.push((name.clone(), told));
         }

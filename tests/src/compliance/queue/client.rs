@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 /// A record: its type and its data.
 pub type Record = (char, Vec<u8>);
@@ -42,7 +41,7 @@ pub fn bytes(flags: u32, records: &[Record]) -> Vec<u8> {
 
 fn connect(queue: &Path, service: &str) -> (UnixStream, String) {
     let mut stream = UnixStream::connect(queue.join("public").join(service)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(harness::log::PATIENCE)).unwrap();
     let greeting = list(&mut stream);
     let id = greeting.split('|').nth(3);
     let id =
@@ -53,7 +52,7 @@ fn connect(queue: &Path, service: &str) -> (UnixStream, String) {
 fn list(stream: &mut UnixStream) -> String {
     let (mut bytes, mut byte) = (Vec::new(), [0]);
     while !bytes.ends_with(b"\0\0") || bytes.ends_with(b"reason\0\0") {
-        if !matches!(stream.read(&mut byte), Ok(1)) {
+        if stream.read_exact(&mut byte).is_err() {
             break; // the end, or too long a silence
         }
         bytes.push(byte[0]);
@@ -99,7 +98,7 @@ pub fn cut(queue: &Path, bytes: &[u8]) {
 
 /// The records of a file in their order, one line each.
 pub fn shown(mut file: &[u8], id: &str) -> Vec<String> {
-    let mut lines = Vec::new();
+    let (mut lines, mut of_ids) = (Vec::new(), 0);
     while let [kind, rest @ ..] = file {
         let (mut length, mut size) = (0, 0);
         loop {
@@ -110,7 +109,11 @@ pub fn shown(mut file: &[u8], id: &str) -> Vec<String> {
             }
         }
         let (data, after) = rest[size..].split_at(length);
-        let text = String::from_utf8_lossy(data).replace(id, "ID");
+        let text = String::from_utf8_lossy(data);
+        if matches!(kind, b'N' | b'L') {
+            of_ids += text.matches(id).count() * id.len();
+        }
+        let text = text.replace(id, "ID");
         let text = match (text.split_once('='), text.split_once("<20")) {
             (Some(("create_time", _)), _) => "create_time=NOW".to_owned(),
             (_, Some((before, id))) if id.contains(".ID@") => format!("{before}<NOW{}", &id[12..]),
@@ -119,5 +122,18 @@ pub fn shown(mut file: &[u8], id: &str) -> Vec<String> {
         lines.push(format!("{} {text}", *kind as char));
         file = after;
     }
+    // How long an id is depends on the number of its inode.
+    if let Some(sizes) = lines.first_mut().filter(|line| line.starts_with("C ")) {
+        *sizes = without(sizes, of_ids);
+    }
     lines
+}
+
+/// The record of sizes, with content and message shorter by so many octets.
+fn without(record: &str, octets: usize) -> String {
+    let shorter = |(index, word): (usize, &str)| match (index, word.parse::<usize>()) {
+        (1 | 5, Ok(size)) => size.saturating_sub(octets).to_string(),
+        _ => word.to_owned(),
+    };
+    record.split_whitespace().enumerate().map(shorter).collect::<Vec<_>>().join(" ")
 }
