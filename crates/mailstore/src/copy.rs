@@ -152,13 +152,13 @@ impl Mailbox {
         Ok(target.uids.list.record(uid).cloned())
     }
 
-    /// The base name that `message` has here: its own, unless a message here has it already.
-    /// Then a new one, and the GUID that the record has to keep.
+    /// The base name that `message` has here: its own, unless a message here has or had it as far as the list knows, as
+    /// with Dovecot, which warns of a name that comes again. Then a new one, and the GUID that the record has to keep.
     fn name_for(&self, source: &Self, message: &Message) -> (Vec<u8>, Option<Vec<u8>>) {
         let base = message.base_name();
         let own_guid = source.message_guid(message);
         let taken = self.messages.iter().any(|known| known.base_name() == base)
-            || self.uids.list.uid_of(base).is_some_and(|uid| self.message(uid).is_some());
+            || self.uids.list.uid_of(base).is_some();
         if !taken {
             let guid = (own_guid != base).then_some(own_guid);
             return (base.to_vec(), guid);

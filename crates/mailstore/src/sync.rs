@@ -90,13 +90,15 @@ impl Mailbox {
         }
         // Dovecot renames files before it writes the names of new letters, both under the lock.
         let letters = if lock.is_some() { KeywordBits::MAX } else { self.keywords.named() };
-        self.publish(files, letters);
+        // Without the lock others rename files while the directory is read, and one of them may have been missed.
+        let sure = lock.is_some() || stamps.hold(&Stamps::take(&self.place.mail)?);
+        self.publish(files, letters, sure);
         if let Some(lock) = lock
             && self.access == Access::Select
         {
             self.move_new_to_cur(lock);
         }
-        self.stamps = Some(stamps);
+        self.stamps = sure.then_some(stamps);
         Ok(())
     }
 
@@ -247,8 +249,9 @@ impl Mailbox {
         self.uids.rewrite(self.inherited)
     }
 
-    /// Makes the files with a UID the session's messages and notes what is different. Only these `letters` are believed.
-    fn publish(&mut self, mut files: Files, letters: KeywordBits) {
+    /// Makes the files with a UID the session's messages and notes what is different. Only these `letters` are believed;
+    /// what was not found is gone if the reading is `sure`, else it stays for now.
+    fn publish(&mut self, mut files: Files, letters: KeywordBits, sure: bool) {
         let mut before = std::mem::take(&mut self.messages).into_iter().peekable();
         let mut changes = Changes::default();
         let mut messages = Vec::with_capacity(files.by_base.len());
@@ -264,9 +267,12 @@ impl Mailbox {
                 files.by_base.remove(&record.base)
             };
             let Some(found) = found else {
-                if let Some(gone) = known {
-                    changes.expunged.push(gone.uid);
-                    self.lost.insert(gone.base_name().into(), gone.uid);
+                match known {
+                    Some(gone) if sure => {
+                        changes.expunged.push(gone.uid);
+                        self.lost.insert(gone.base_name().into(), gone.uid);
+                    }
+                    missed => messages.extend(missed),
                 }
                 continue;
             };

@@ -217,6 +217,47 @@ fn a_file_that_comes_back_is_a_new_message() {
     assert_eq!(uids(&home.inbox()), [2]);
 }
 
+/// Another server renames a file for its flags while a session that holds no lock reads the directory.
+#[test]
+fn what_was_missed_without_the_lock_keeps_its_uid() {
+    let home = Home::new();
+    home.deliver("a\n");
+    let mut inbox = home.inbox();
+    let name = names(&home.root().join("cur")).remove(0);
+    let (cur, away) = (home.root().join("cur").join(&name), home.root().join("away"));
+    fs::rename(&cur, &away).unwrap();
+    let changes_still = std::time::SystemTime::now() + Duration::from_secs(3600);
+    fs::File::open(home.root().join("cur")).unwrap().set_modified(changes_still).unwrap();
+    assert!(matches!(inbox.open_message(uid(1)), Err(StoreError::Expunged(_))));
+    fs::rename(&away, &cur).unwrap();
+    assert!(inbox.refresh().unwrap().is_empty());
+    assert_eq!(uids(&inbox), [1]);
+    inbox.open_message(uid(1)).unwrap();
+    fs::remove_file(&cur).unwrap();
+    assert_eq!(inbox.refresh().unwrap().expunged, [uid(1)]);
+}
+
+/// Dovecot warns of a name that comes again while the list still has its old line.
+#[test]
+fn what_is_moved_back_gets_a_new_name() {
+    let home = Home::new();
+    for text in ["a\n", "b\n", "c\n", "d\n"] {
+        home.deliver(text);
+    }
+    home.store.create("Job").unwrap();
+    let (mut inbox, mut job) = (home.inbox(), home.store.open("Job", Access::Select).unwrap());
+    let before = inbox.messages()[1].base_name().to_vec();
+    assert_eq!(inbox.r#move(&[uid(2)], &mut job).unwrap(), [(uid(2), uid(1))]);
+    job.refresh().unwrap();
+    assert_eq!(job.messages()[0].base_name(), before);
+    assert_eq!(job.r#move(&[uid(1)], &mut inbox).unwrap(), [(uid(1), uid(5))]);
+    inbox.refresh().unwrap();
+    let back = &inbox.messages()[3];
+    assert_ne!(back.base_name(), before);
+    assert_eq!(inbox.message_guid(back), before);
+    assert_eq!(home.uidlist().matches(std::str::from_utf8(&before).unwrap()).count(), 2);
+}
+
 #[test]
 fn while_locked_known_mail_is_shown_and_new_mail_waits() {
     let home = Home::new();

@@ -121,7 +121,5 @@ fn round(
         // Wakes those who idle; what the failure was, the thread has said.
         deliver(world, Side::Theirs, 1);
     });
-    let complaints = world.servers.complaints();
-    let failed = failed.load(Ordering::SeqCst);
-    assert!(!failed, "a session has failed: see above; the logs: {complaints:#?}");
+    assert!(!failed.load(Ordering::SeqCst), "a session has failed: see above");
 }
