@@ -101,8 +101,10 @@ fn both_cleanups_log_the_same() {
                     .any(|line| line.text.contains(&taken.id) && about(&line.text))
                     .then_some(())
             });
+            // A process of Postfix may write of the message before when this one has begun.
             let told: Vec<String> = log.lines()[before..]
                 .iter()
+                .filter(|line| line.text.contains(&taken.id))
                 .filter_map(|line| {
                     let text = line.text.split_once("/cleanup[")?.1;
                     Some(text.split_once("]: ")?.1.replace(&taken.id, "ID"))
