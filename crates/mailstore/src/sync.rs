@@ -92,13 +92,16 @@ impl Mailbox {
         let letters = if lock.is_some() { KeywordBits::MAX } else { self.keywords.named() };
         // Without the lock others rename files while the directory is read, and one of them may have been missed.
         let sure = lock.is_some() || stamps.hold(&Stamps::take(&self.place.mail)?);
+        let found = files.by_base.len();
         self.publish(files, letters, sure);
+        // New mail that waits for the lock is looked at again, though nothing changes any more.
+        let complete = lock.is_some() || self.messages.len() >= found;
         if let Some(lock) = lock
             && self.access == Access::Select
         {
             self.move_new_to_cur(lock);
         }
-        self.stamps = sure.then_some(stamps);
+        self.stamps = (sure && complete).then_some(stamps);
         Ok(())
     }
 
