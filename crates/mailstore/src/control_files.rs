@@ -50,24 +50,32 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
 
 /// Reads a file of at most `limit` bytes; `None` where there is none.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<(Vec<u8>, Stamp)>, StoreError> {
+    Ok(read_open(path, limit)?.map(|(text, stamp, _)| (text, stamp)))
+}
+
+/// As [`read`], and the file itself.
+pub(crate) fn read_open(
+    path: &Path,
+    limit: u64,
+) -> Result<Option<(Vec<u8>, Stamp, File)>, StoreError> {
     let Some(file) = present(open_regular(path)).at("open", path)? else { return Ok(None) };
     let metadata = file.metadata().at("stat", path)?;
     if metadata.len() > limit {
         return Err(StoreError::TooLarge { path: path.to_owned(), limit });
     }
     let mut text = Vec::new();
-    file.take(limit).read_to_end(&mut text).at("read", path)?;
+    (&file).take(limit).read_to_end(&mut text).at("read", path)?;
     let stamp = Stamp { size: text.len() as u64, ..Stamp::of(&metadata) };
-    Ok(Some((text, stamp)))
+    Ok(Some((text, stamp, file)))
 }
 
-/// Writes `text` to `temporary` and renames it over `path`; durable when it returns.
+/// Writes `text` to `temporary` and renames it over `path`; durable when it returns. Gives the new file.
 pub(crate) fn replace(
     path: &Path,
     temporary: &Path,
     text: &[u8],
     inherited: Inherited,
-) -> Result<Stamp, StoreError> {
+) -> Result<(Stamp, File), StoreError> {
     replace_later(path, temporary, text, inherited, None)
 }
 
@@ -79,7 +87,7 @@ fn replace_later(
     text: &[u8],
     inherited: Inherited,
     before: Option<Stamp>,
-) -> Result<Stamp, StoreError> {
+) -> Result<(Stamp, File), StoreError> {
     present(fs::remove_file(temporary)).at("unlink", temporary)?;
     let mut file = inherited.create_file(temporary).at("open", temporary)?;
     let written = file.write_all(text).and_then(|()| {
@@ -95,7 +103,7 @@ fn replace_later(
     if let Some(directory) = path.parent() {
         sync_directory(directory).at("fsync", directory)?;
     }
-    Ok(stamp)
+    Ok((stamp, file))
 }
 
 fn later_than(file: &File, before: Option<Stamp>) -> io::Result<()> {

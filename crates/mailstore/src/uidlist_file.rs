@@ -1,6 +1,6 @@
 //! `dovecot-uidlist` as a file: read by all, appended and replaced under its lock.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ pub(crate) struct UidListFile {
     path: PathBuf,
     pub list: UidList,
     read: Option<Stamp>,
+    /// The file that was read. While it is open, no later one gets its inode number and looks like a longer version of it.
+    held: Option<File>,
     /// Records in the file that `list` has dropped or replaced.
     lines: usize,
 }
@@ -40,7 +42,7 @@ pub(crate) enum Look {
 impl UidListFile {
     pub(crate) fn new(control: &Path) -> Self {
         let path = control.join("dovecot-uidlist");
-        Self { path, list: UidList::default(), read: None, lines: 0 }
+        Self { path, list: UidList::default(), read: None, held: None, lines: 0 }
     }
 
     pub(crate) fn lock(
@@ -74,18 +76,18 @@ impl UidListFile {
     }
 
     fn missing(&mut self) -> Look {
-        self.read = None;
+        (self.read, self.held) = (None, None);
         self.lines = 0;
         Look::Missing
     }
 
     fn read_all(&mut self) -> Result<Look, StoreError> {
-        let Some((text, stamp)) = control_files::read(&self.path, LARGEST)? else {
+        let Some((text, stamp, file)) = control_files::read_open(&self.path, LARGEST)? else {
             return Ok(self.missing());
         };
         self.list = UidList::parse(&text);
         self.lines = self.list.records().len();
-        self.read = Some(stamp);
+        (self.read, self.held) = (Some(stamp), Some(file));
         Ok(Look::Replaced)
     }
 
@@ -109,7 +111,7 @@ impl UidListFile {
         header.truncate(header_end + 1);
         file.seek(SeekFrom::Start(stamp.size - END)).at("seek", path)?;
         let mut tail = Vec::new();
-        file.take(END).read_to_end(&mut tail).at("read", path)?;
+        (&file).take(END).read_to_end(&mut tail).at("read", path)?;
         let Some(first_line) = tail.iter().position(|&octet| octet == b'\n') else {
             return Ok(false);
         };
@@ -119,7 +121,7 @@ impl UidListFile {
             return Ok(false);
         }
         self.list = list;
-        self.read = Some(stamp);
+        (self.read, self.held) = (Some(stamp), Some(file));
         Ok(true)
     }
 
@@ -174,16 +176,49 @@ impl UidListFile {
     /// Writes the list anew. Only under the lock.
     pub(crate) fn rewrite(&mut self, inherited: Inherited) -> Result<(), StoreError> {
         let text = self.list.print();
-        let stamp =
+        let (stamp, file) =
             control_files::replace(&self.path, &suffixed(&self.path, ".tmp"), &text, inherited)?;
         self.list = UidList::parse(&text);
         self.lines = self.list.records().len();
-        self.read = Some(stamp);
+        (self.read, self.held) = (Some(stamp), Some(file));
         Ok(())
     }
 
     /// Dovecot's measure: more than a quarter of the lines are of messages that are gone.
     pub(crate) fn is_wasteful(&self, living: usize) -> bool {
         self.lines * 3 / 4 > living + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    /// Most file systems give the number of a file that is gone to the next one.
+    #[test]
+    fn a_later_file_of_the_same_number_is_no_longer_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, next) =
+            (directory.path().join("dovecot-uidlist"), directory.path().join("next"));
+        let header = "3 V7 N9 G00000000000000000000000000000001\n";
+        fs::write(&path, format!("{header}1 :aaaa\n")).unwrap();
+        let mut file = UidListFile::new(directory.path());
+        assert_eq!(file.look().unwrap(), Look::Replaced);
+        let first = fs::metadata(&path).unwrap().ino();
+        for _ in 0..50 {
+            fs::write(&next, format!("{header}2 :bbbb\n3 :cccc\n")).unwrap();
+            fs::rename(&next, &path).unwrap();
+            if fs::metadata(&path).unwrap().ino() == first {
+                break;
+            }
+        }
+        assert_eq!(file.look().unwrap(), Look::Replaced);
+        let bases = file.list.records().iter().map(|record| &*record.base);
+        assert_eq!(bases.collect::<Vec<_>>(), [b"bbbb", b"cccc"]);
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"9 :dddd\n").unwrap();
+        assert_eq!(file.look().unwrap(), Look::Grown);
+        assert_eq!(file.list.records().len(), 3);
     }
 }
