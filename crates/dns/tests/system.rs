@@ -104,7 +104,7 @@ async fn every_way_of_having_no_answer_is_told_apart() {
     assert_eq!(silent, Err(Failure::TimedOut));
     assert_eq!(dns.mx("numbermx.example").await.unwrap().records[0].exchange, "192.0.2.1");
     assert_eq!(dns.mx("halfmx.example").await.unwrap().records.len(), 1);
-    let nobody = patient(&["127.0.0.1:1".parse().unwrap()]);
+    let nobody = resolver(&["127.0.0.1:1".parse().unwrap()], IMPATIENCE);
     assert!(nobody.a("example.org").await.unwrap_err().is_temporary());
 }
 
