@@ -46,7 +46,7 @@ pub use stream::{Connection, Peer, Stream};
 pub use tls::Tls;
 pub use users::{GroupEntry, UserEntry, Users};
 pub use wire::{Line, LineEnd, Wire, WireError};
-pub use worker::{Cause, Finish, HandedOver, Worker};
+pub use worker::{Cause, Finish, HandOvers, HandedOver, Worker};
 
 /// One daemon: how its configuration becomes a plan, and what its workers do.
 pub trait Daemon: 'static {

@@ -4,12 +4,10 @@
 //! holds up nobody else; a panic ends that session alone.
 
 use std::thread;
-use std::time::Duration;
 
 use daemon::{HandedOver, Worker, WorkerError};
 use login::Arrival;
 use login::arrival::Passenger;
-use tokio::time::timeout;
 
 use crate::greeting::Greeting;
 use crate::namespace::Namespaces;
@@ -18,9 +16,6 @@ use crate::settings::Settings;
 
 /// Enough for the deepest search and the deepest MIME tree.
 const STACK: usize = 1024 * 1024;
-
-/// What was handed over before the worker had to finish has arrived by then.
-const LATECOMERS: Duration = Duration::from_millis(200);
 
 /// Serves what the broker hands over until the worker has to finish. Call it inside [`Worker::run`].
 ///
@@ -31,13 +26,8 @@ pub async fn serve(worker: &Worker) -> Result<(), WorkerError> {
     let settings: Settings = worker.settings()?;
     let mut arrivals = worker.handed_over();
     loop {
-        let handed_over = tokio::select! {
-            biased;
-            handed_over = arrivals.next() => handed_over,
-            _ = worker.finishing() => match timeout(LATECOMERS, arrivals.next()).await {
-                Ok(handed_over) => handed_over,
-                Err(_) => return Ok(()),
-            },
+        let Some(handed_over) = login::arrival::next(worker, &mut arrivals).await else {
+            return Ok(());
         };
         let (settings, inner) = (settings.clone(), worker.clone());
         let busy = worker.room().await;

@@ -1,9 +1,10 @@
 //! One logged-in client: its selected mailbox, its commands one after the other.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use daemon::{Cause, Wire, Worker};
+use daemon::{Wire, Worker};
 use login::arrival::Passenger;
+use login::stopping;
 use mailstore::StoreError;
 use protocol::imap::{Command, Event, Line as CommandLine, Mistake, capability};
 
@@ -16,9 +17,6 @@ use crate::wire::{End, Line};
 
 /// More commands than this that cannot be read end the session.
 const MOST_MISTAKES: u32 = 20;
-
-/// So long before it is cut off a session says goodbye.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A session and all that it knows.
 pub struct Session {
@@ -318,19 +316,4 @@ fn lacks_arguments(line: &CommandLine<'_>) -> bool {
         && mistake.is_some_and(|mistake| {
             matches!(&*mistake.problem, "Missing arguments" | "Unknown command")
         })
-}
-
-/// Waits until the session has to end: the daemon stops, or an old generation's time is over. A
-/// reload alone ends nobody. Never returns for a session without a worker.
-pub async fn stopping(worker: Option<&Worker>) {
-    let Some(worker) = worker else { return std::future::pending().await };
-    loop {
-        let finish = worker.finishing().await;
-        let left = finish.until.saturating_duration_since(tokio::time::Instant::now());
-        if finish.cause != Cause::Reload || left < LAST_WORDS {
-            return;
-        }
-        // The cause may still become another one.
-        tokio::time::sleep((left - LAST_WORDS).min(Duration::from_secs(1))).await;
-    }
 }

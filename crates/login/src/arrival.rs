@@ -4,11 +4,13 @@ use std::io;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use config::dovecot::variables::{Variable, VariableError, expand, of_user};
-use daemon::{HandedOver, Stream, Wire};
+use daemon::{HandOvers, HandedOver, Stream, Wire, Worker};
 use nix::unistd::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::facts::Facts;
 use crate::packet;
@@ -22,6 +24,18 @@ pub struct Passenger {
     /// The userdb's fields: `mail`, `quota_rule`, any setting.
     pub fields: Vec<(String, Option<String>)>,
     pub facts: Facts,
+}
+
+/// What was handed over before a worker had to finish has arrived by then.
+const LATECOMERS: Duration = Duration::from_millis(200);
+
+/// What the broker hands over next; nothing when the mailbox worker has to finish and nobody is on the way to it.
+pub async fn next(worker: &Worker, arrivals: &mut HandOvers) -> Option<HandedOver> {
+    tokio::select! {
+        biased;
+        handed_over = arrivals.next() => Some(handed_over),
+        _ = worker.finishing() => timeout(LATECOMERS, arrivals.next()).await.ok(),
+    }
 }
 
 /// A client at the mailbox worker's door.

@@ -22,6 +22,7 @@ pub mod arrival;
 mod attempts;
 pub mod broker;
 pub mod client;
+mod ending;
 pub mod facts;
 pub mod front;
 pub mod log;
@@ -34,6 +35,7 @@ pub mod settings;
 
 pub use arrival::{Arrival, Lease};
 pub use client::{Client, Refusal, Verdict};
+pub use ending::stopping;
 pub use facts::{Facts, Security};
 pub use front::Front;
 pub use mail::QuotaSettings;

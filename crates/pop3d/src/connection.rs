@@ -5,6 +5,7 @@ use crate::session::{Answer, Session};
 use crate::settings::Settings;
 use daemon::{LineEnd, Wire, WireError, Worker};
 use login::arrival::Passenger;
+use login::stopping;
 use mail_types::Uid;
 use mailstore::{DotLock, StoreError};
 use protocol::pop3::{Stuffer, Workarounds};
@@ -164,12 +165,6 @@ impl Connection {
                 return Err(End::Inactive(inactivity));
             }
             let worker = self.worker.clone();
-            let finishing = async move {
-                match &worker {
-                    Some(worker) => drop(worker.finishing().await),
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 line = self.wire.line(LONGEST_COMMAND) => return match line {
                     Ok(Some(line)) => Ok(line),
@@ -182,7 +177,7 @@ impl Connection {
                         lock.keep();
                     }
                 }
-                () = finishing => return Err(End::Stopping),
+                () = stopping(worker.as_ref()) => return Err(End::Stopping),
             }
         }
     }

@@ -15,9 +15,8 @@ pub async fn serve(worker: &Worker) -> Result<(), WorkerError> {
     let settings: Settings = worker.settings()?;
     let mut arrivals = worker.handed_over();
     loop {
-        let handed_over = tokio::select! {
-            handed_over = arrivals.next() => handed_over,
-            _ = worker.finishing() => return Ok(()),
+        let Some(handed_over) = login::arrival::next(worker, &mut arrivals).await else {
+            return Ok(());
         };
         let (settings, inner) = (settings.clone(), worker.clone());
         let busy = worker.room().await;

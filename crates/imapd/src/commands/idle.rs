@@ -3,13 +3,14 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use login::stopping;
 use mailstore::Watch;
 use protocol::imap::Event;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use crate::reply::Reply;
-use crate::session::{Session, stopping};
+use crate::session::Session;
 use crate::view::News;
 use crate::wire::End;
 
