@@ -64,10 +64,8 @@ impl Postfix {
             let owner = nix::unistd::User::from_name("postfix").unwrap().expect("no user postfix");
             nix::unistd::chown(&data, Some(owner.uid), Some(owner.gid)).unwrap();
         }
-        scratch.write(
-            "postfix/main.cf",
-            format!(
-                "\
+        let ordinary = format!(
+            "\
 compatibility_level = 3.6
 queue_directory = {shown}/spool
 data_directory = {shown}/data
@@ -87,10 +85,16 @@ mynetworks = 127.0.0.0/8
 alias_maps =
 alias_database =
 smtpd_peername_lookup = no
-{main}
 "
-            ),
         );
+        // Postfix warns of a name that stands twice.
+        let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let own: Vec<String> = main.lines().map(name).collect();
+        let mut text = String::new();
+        for line in ordinary.lines().filter(|line| !own.contains(&name(line))) {
+            text.extend([line, "\n"]);
+        }
+        scratch.write("postfix/main.cf", text + main + "\n");
         scratch.write(
             "postfix/master.cf",
             format!("127.0.0.1:{port} inet n - n - - smtpd\n{SERVICES}"),

@@ -9,6 +9,7 @@
 //! .                close                       the end of the content
 //! tls MAIL         530 no                      only under TLS
 //! 2 banner         554 enough                  only on the second connection
+//! first RCPT TO:<l 450 4.2.1 later             only the first time that a client says this very line
 //! AUTH LOGIN       334 VXNlcm5hbWU6 ; 334 UGFzc3dvcmQ6 ; 235 ok    a line is read before each further reply
 //! DATA             silent                      no answer, until the client goes
 //! EHLO             raw 250-x\r\n250 \xff\r\n   these octets
@@ -17,6 +18,7 @@
 //! AUTH SCRAM       scram PASSWORD              SCRAM-SHA-256; with `forged` behind it, its own proof is wrong
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -41,6 +43,8 @@ pub struct Script {
     /// Its name in greeting and EHLO.
     pub name: String,
     rules: Vec<(String, String)>,
+    /// Lines for which a rule with `first` has been played.
+    played: Arc<Mutex<BTreeSet<String>>>,
     tls: Option<Arc<ServerConfig>>,
     wrapped: bool,
 }
@@ -111,7 +115,10 @@ impl Script {
                 }
                 stage = rest;
             }
+            let first = stage.strip_prefix("first ");
+            let stage = first.unwrap_or(stage);
             line.get(..stage.len()).is_some_and(|start| start.eq_ignore_ascii_case(stage))
+                && (first.is_none() || self.played.lock().unwrap().insert(line.to_owned()))
         };
         self.rules.iter().find(fits).map(|(_, action)| action.as_str())
     }

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{Scratch, binaries};
 
@@ -102,13 +103,22 @@ impl Drop for Services {
             for signal in [Signal::SIGTERM, Signal::SIGCONT] {
                 let _ = kill(Pid::from_raw(pid), signal);
             }
-            let end = std::time::Instant::now() + crate::log::PATIENCE;
-            while is_alive(pid) && std::time::Instant::now() < end {
-                std::thread::sleep(std::time::Duration::from_millis(5));
+            if !ends(pid, crate::log::PATIENCE) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
+}
+
+/// Waits for the end of a process, whoever its parent is.
+fn ends(pid: i32, limit: std::time::Duration) -> bool {
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return true };
+    let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+        return true;
+    };
+    let mut wanted = [PollFd::new(&process, PollFlags::IN)];
+    let limit = Timespec::try_from(limit).unwrap();
+    matches!(poll(&mut wanted, Some(&limit)), Ok(1..))
 }
 
 /// Whether a process lives; one that only waits to be reaped does not.

@@ -1,6 +1,6 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -IS
 """A stand-in for systemctl: units are JSON files beside it, their processes are children of nobody."""
-import json, os, signal, socket, subprocess, sys, time
+import json, os, select, shlex, signal, socket, subprocess, sys
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
@@ -40,34 +40,45 @@ def state(unit):
         return "activating" if pid else "inactive"
 
 
-def drop_in(unit):
+def drop_in(unit, name="50-theoris.conf"):
     try:
-        with open(path("units", unit + ".d", "50-theoris.conf")) as file:
+        with open(path("units", unit + ".d", name)) as file:
             return file.read()
     except OSError:
         return ""
 
 
+def described(unit):
+    with open(path(unit + ".json")) as file:
+        return json.load(file)
+
+
+def command(unit):
+    """What its ExecStart is, by a drop-in or by itself."""
+    lines = drop_in(unit, "60-theoris-handed.conf").splitlines()
+    last = [line for line in lines if line.startswith("ExecStart=/")]
+    return shlex.split(last[-1].partition("=")[2]) if last else described(unit)["command"]
+
+
 def start(unit):
     if main_pid(unit):
         return 0
-    with open(path(unit + ".json")) as file:
-        described = json.load(file)
+    unit_file = described(unit)
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     at = path(unit + ".notify")
     if os.path.exists(at):
         os.unlink(at)
     notify.bind(at)
     os.chmod(at, 0o666)
-    environment = dict(os.environ, **described.get("environment", {}))
-    if described["notifies"]:
+    environment = dict(os.environ, **unit_file.get("environment", {}))
+    if unit_file["notifies"]:
         environment["NOTIFY_SOCKET"] = at
     with open(path(unit + ".log"), "ab") as log:
-        child = subprocess.Popen(described["command"], env=environment, stdin=subprocess.DEVNULL,
+        child = subprocess.Popen(command(unit), env=environment, stdin=subprocess.DEVNULL,
                                  stdout=log, stderr=log, start_new_session=True)
     with open(path(unit + ".pid"), "w") as file:
         file.write(str(child.pid))
-    if not described["notifies"]:
+    if not unit_file["notifies"]:
         ready(unit, child.pid)
         return 0
     notify.settimeout(0.02)
@@ -89,8 +100,13 @@ def stop(unit, wait):
     kills = "KillSignal=SIGKILL" in drop_in(unit)
     os.kill(pid, signal.SIGKILL if kills else signal.SIGTERM)
     os.kill(pid, signal.SIGCONT)
-    while wait and alive(pid):
-        time.sleep(0.002)
+    if wait:
+        try:
+            ended = select.poll()
+            ended.register(os.pidfd_open(pid), select.POLLIN)
+            ended.poll()
+        except ProcessLookupError:
+            pass
     return 0
 
 
@@ -104,7 +120,11 @@ def main():
             "MainPID": main_pid(unit),
             "ActiveState": state(unit),
             "LoadState": "loaded" if os.path.exists(path(unit + ".json")) else "not-found",
+            "ExecStart": "",
         }[words[0]]
+        if words[0] == "ExecStart":
+            words = described(unit)["command"]
+            value = "{ path=%s ; argv[]=%s ; ignore_errors=no ; pid=0 }" % (words[0], " ".join(words))
         print(value)
     elif verb == "start":
         return start(unit)

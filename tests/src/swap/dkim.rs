@@ -6,7 +6,9 @@ use harness::log::eventually;
 use harness::postfix::Postfix;
 use harness::{Scratch, ports};
 
-use super::rig::{Host, IN_A_GAP, Traffic, in_maildir, is_empty};
+use super::lines::{Allowed, When};
+use super::login::gap;
+use super::rig::{Host, Traffic, in_maildir};
 use crate::compliance::dkim::can_run as dkim_can_run;
 use crate::compliance::dkim::rig::{Dkimpy, KEY, record};
 
@@ -14,6 +16,25 @@ pub const UNIT: &str = "opendkim.service";
 
 pub fn can_run() -> bool {
     dkim_can_run() && harness::skip::can_run(true, &["postfix"])
+}
+
+/// A key and the configuration of OpenDKIM: where that stands.
+pub fn lay(scratch: &Scratch, socket: &str) -> String {
+    let key = scratch.write("dkim/key", KEY);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let keys = format!("sel1._domainkey.example.com example.com:sel1:{}\n", key.display());
+    let keys = scratch.write("dkim/keytable", keys);
+    let signing = scratch.write("dkim/signingtable", "*@example.com sel1._domainkey.example.com\n");
+    let conf = scratch.write(
+        "opendkim.conf",
+        format!(
+            "Syslog yes\nBackground no\nMode sv\nCanonicalization relaxed/simple\nOversignHeaders From\nUserID postfix\n\
+             UMask 007\nSocket {socket}\nKeyTable {}\nSigningTable refile:{}\nRequireSafeKeys no\n",
+            keys.display(),
+            signing.display()
+        ),
+    );
+    conf.display().to_string()
 }
 
 /// Postfix delivers to a Maildir, OpenDKIM signs on its socket.
@@ -32,23 +53,9 @@ pub fn host(socket: impl FnOnce(&Scratch) -> (String, String), action: &str) -> 
             boxes.display()
         ),
     );
-    let key = scratch.write("dkim/key", KEY);
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let keys = format!("sel1._domainkey.example.com example.com:sel1:{}\n", key.display());
-    let keys = scratch.write("dkim/keytable", keys);
-    let signing = scratch.write("dkim/signingtable", "*@example.com sel1._domainkey.example.com\n");
-    let conf = scratch.write(
-        "opendkim.conf",
-        format!(
-            "Syslog yes\nBackground no\nMode sv\nCanonicalization relaxed/simple\nOversignHeaders From\nUserID postfix\n\
-             UMask 007\nSocket {dkim}\nKeyTable {}\nSigningTable refile:{}\nRequireSafeKeys no\n",
-            keys.display(),
-            signing.display()
-        ),
-    );
+    let conf = lay(&scratch, &dkim);
     postfix.start();
     let mut host = Host::new(scratch, Some(postfix), None);
-    let conf = conf.display().to_string();
     host.services.original(UNIT, &["/usr/sbin/opendkim", "-f", "-x", &conf]);
     let toml = host.toml();
     host.services.ours("dkim-milter", &["-x", &conf, "--theoris", &toml]);
@@ -85,7 +92,7 @@ pub fn wait_for_filter(host: &Host) {
     });
 }
 
-/// In and out three times; the way in never lets a message pass unsigned, the way out tells which did.
+/// In and out three times: no message passes unsigned, no client of the filter is refused.
 fn swapped_three_times(senders: usize, socket: impl FnOnce(&Scratch) -> (String, String)) {
     if !can_run() {
         return;
@@ -99,42 +106,24 @@ fn swapped_three_times(senders: usize, socket: impl FnOnce(&Scratch) -> (String,
         let adopting = host.must(&["adopt", "dkim"]);
         assert!(host.services.pid(UNIT).is_none(), "{adopting}");
         assert!(!host.services.is_enabled(UNIT));
-        let warnings = host.postfix().log.text().matches(IN_A_GAP).count();
         traffic.flows(20);
-        let after = host.postfix().log.text().matches(IN_A_GAP).count();
-        assert_eq!(warnings, after, "nobody misses the filter once it is ours");
         told.push_str(&host.must(&["release", "dkim"]));
         assert!(host.services.pid(UNIT).is_some() && host.services.is_enabled(UNIT));
     }
     traffic.flows(10);
     let sent = traffic.end();
-    eventually("an empty queue", || is_empty(&host.postfix().queue()).then_some(()));
+    host.queue_empties();
     let arrived = in_maildir(&host.scratch.join("virtual/inbox"));
     assert_eq!(arrived.len(), sent.len());
-    let log = host.postfix().log.text();
     let (public, mut dkimpy) = (record(KEY), Dkimpy::start());
     for id in &sent {
         let copies = &arrived[id];
         assert_eq!(copies.len(), 1, "{id}");
         let message = String::from_utf8_lossy(&copies[0]).replace('\n', "\r\n");
-        if message.contains("DKIM-Signature:") {
-            assert!(dkimpy.is_good(message.as_bytes(), "sel1", &public), "{message}");
-        } else {
-            let queued = log.lines().find(|line| line.contains(&format!("message-id={id}")));
-            let queue_id = queued.unwrap().split("]: ").nth(1).unwrap().split(':').next().unwrap();
-            assert!(
-                told.contains(queue_id),
-                "{queue_id} went unsigned and nobody was told:\n{told}"
-            );
-        }
+        assert!(dkimpy.is_good(message.as_bytes(), "sel1", &public), "{told}\n{message}");
     }
-    let gaps = told.lines().filter_map(|line| line.split_once("nobody listened for "));
-    for (_, gap) in gaps {
-        let gap: u64 = gap.strip_suffix(" ms").unwrap().parse().unwrap();
-        // 60 to 130 ms where nothing else runs; test machines are busy
-        assert!(gap < 10_000, "a gap of {gap} ms");
-    }
-    host.no_complaints(&[IN_A_GAP, "warning: milter "]);
+    assert!(!told.contains("nobody listened"), "there is no gap: {told}");
+    host.no_complaints(&[]);
 }
 
 #[test]
@@ -144,7 +133,67 @@ fn opendkim_on_a_unix_socket_is_swapped_under_mail() {
 
 #[test]
 fn opendkim_on_a_port_is_swapped_under_mail() {
-    swapped_three_times(1, on_port); // both accept from one socket until OpenDKIM is idle
+    swapped_three_times(3, on_port);
+}
+
+/// What Postfix says of a filter that nobody listens for.
+pub const IN_A_GAP: &[Allowed] = &[
+    Allowed {
+        line: "postfix/smtpd: warning: connect to Milter service unix:*: No such file or directory",
+        when: When::InASwap(usize::MAX),
+        why: "each client that comes in the gap",
+    },
+    Allowed {
+        line: "postfix/smtpd: warning: connect to Milter service unix:*: Connection refused",
+        when: When::InASwap(usize::MAX),
+        why: "OpenDKIM has bound and does not listen yet",
+    },
+];
+
+/// Where OpenDKIM cannot be handed a socket, mail passes it by while it starts: each such message is named.
+#[test]
+fn unsigned_mail_of_a_gap_is_told() {
+    if !can_run() {
+        return;
+    }
+    let host = host(on_unix, "accept");
+    wait_for_filter(&host);
+    let traffic = Traffic::start(host.postfix().port, 3, &["inbox@virt.example"]);
+    traffic.flows(5);
+    host.must(&["adopt", "dkim", "--gap"]);
+    traffic.flows(5);
+    let told = host.must(&["release", "dkim", "--gap"]);
+    assert!(told.contains("nobody listened for "), "{told}");
+    traffic.flows(5);
+    let sent = traffic.end();
+    host.queue_empties();
+    let arrived = in_maildir(&host.scratch.join("virtual/inbox"));
+    let log = std::fs::read_to_string(host.scratch.join("maillog")).unwrap();
+    for id in &sent {
+        let [copy] = arrived[id].as_slice() else { panic!("{id}: not one copy") };
+        if !String::from_utf8_lossy(copy).contains("DKIM-Signature:") {
+            let queued = log.lines().find(|line| line.contains(&format!("message-id={id}")));
+            let queue_id = queued.unwrap().split("]: ").nth(1).unwrap().split(':').next().unwrap();
+            assert!(told.contains(queue_id), "{queue_id} is unsigned and nobody was told:\n{told}");
+        }
+    }
+    host.no_complaints(IN_A_GAP);
+}
+
+/// On a port, too, ours binds in the moment in which OpenDKIM ends.
+#[test]
+fn without_handed_sockets_the_gap_of_a_port_is_short() {
+    if !can_run() {
+        return;
+    }
+    let host = host(on_port, "accept");
+    wait_for_filter(&host);
+    let told = host.must(&["adopt", "dkim", "--gap"]);
+    assert!(gap(&told) < 300, "{told}");
+    wait_for_filter(&host);
+    host.must(&["release", "dkim", "--gap"]);
+    wait_for_filter(&host);
+    assert!(host.services.pid(UNIT).is_some());
 }
 
 #[test]
@@ -157,14 +206,11 @@ fn a_filter_that_does_not_start_leaves_opendkim_at_work() {
     host.services.break_unit("dkim-milter");
     let traffic = Traffic::start(host.postfix().port, 2, &["inbox@virt.example"]);
     traffic.flows(5);
-    let begin = std::time::Instant::now();
-    let text = host.refused(&["adopt", "dkim"]);
-    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    let text = host.rolled_back(&["adopt", "dkim"]);
     assert!(text.contains("theoris-dkim-milter.service does not start"), "{text}");
-    assert!(text.contains("everything is as it was before"), "{text}");
     traffic.flows(5);
     let sent = traffic.end();
-    eventually("an empty queue", || is_empty(&host.postfix().queue()).then_some(()));
+    host.queue_empties();
     let arrived = in_maildir(&host.scratch.join("virtual/inbox"));
     assert!(sent.iter().all(|id| arrived[id].len() == 1));
     let signed = |message: &Vec<u8>| String::from_utf8_lossy(message).contains("DKIM-Signature:");

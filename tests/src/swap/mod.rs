@@ -2,7 +2,11 @@
 
 mod dkim;
 mod give_back;
+mod lines;
 mod login;
+mod mailbox;
+mod mix;
+mod mixed;
 mod queue;
 mod queue_commands;
 mod refusals;

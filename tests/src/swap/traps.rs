@@ -6,11 +6,12 @@ use std::process::Stdio;
 use harness::log::eventually;
 
 use super::dkim;
+use super::lines::Allowed;
 use super::rig::{Host, is_empty};
 use super::smtp_out::{AT_A_RELOAD, Out, can_run};
 
 /// What Postfix may say when the run that held a socket open is killed: connections that nobody had taken yet are reset.
-const AFTER_A_KILL: &[&str] = &["write to process", "master_wakeup_timer_event"];
+const AFTER_A_KILL: &[Allowed] = &[];
 
 /// The entry of `relay` stays live, so master takes its socket whenever it starts: the guard takes it back.
 #[test]
@@ -57,7 +58,8 @@ fn stray_reloads_do_no_harm() {
     let out = Out::new();
     let traffic = out.traffic();
     let config = out.host.postfix().config().display().to_string();
-    let reload = || out.host.postfix().command(&["postfix", "-c", &config, "reload"]);
+    let reload =
+        || out.host.swapping(|| out.host.postfix().command(&["postfix", "-c", &config, "reload"]));
     out.host.must(&["adopt", "smtp-out"]);
     for _ in 0..3 {
         reload();
@@ -69,7 +71,7 @@ fn stray_reloads_do_no_harm() {
     reload();
     traffic.flows(5);
     let sent = traffic.end();
-    out.all_once(&sent);
+    out.all_once_or_twice(&sent);
     out.host.no_complaints(AT_A_RELOAD);
 }
 
@@ -98,20 +100,60 @@ fn a_second_live_entry_is_told() {
     assert!(told.contains(&format!("master.cf:{line}: smtp/unix is live again")), "{told}");
 }
 
-/// What `postfix upgrade-configuration` would add when it found no live line.
+/// Debian's postinst runs `postfix upgrade-configuration`, which appends the entries that it does not find live.
 #[test]
 fn an_upgrade_of_postfix_adds_no_line() {
     if !can_run() {
         return;
     }
     let out = Out::new();
+    let config = out.host.postfix().config().display().to_string();
+    let upgrade =
+        || out.host.postfix().command(&["postfix", "-c", &config, "upgrade-configuration"]);
+    upgrade(); // whatever a host of this version lacks
+    let before = out.host.master_cf();
     out.host.must(&["adopt", "smtp-out"]);
     let adopted = out.host.master_cf();
-    let live = |text: &[u8]| {
-        let text = String::from_utf8_lossy(text).into_owned();
-        text.lines().filter(|line| line.starts_with("relay ")).count()
-    };
-    assert_eq!(live(&adopted), 1, "the postinst looks for ^relay, and finds it");
+    upgrade();
+    let after = out.host.master_cf();
+    assert_eq!(String::from_utf8_lossy(&after), String::from_utf8_lossy(&adopted));
+    out.host.postfix().command(&["postfix", "-c", &config, "reload"]);
+    let told = out.host.theoris(&["guard", "--once"]);
+    assert_eq!(told.status.code(), Some(0), "{told:?}");
+    let traffic = out.traffic();
+    traffic.flows(6);
+    let sent = traffic.end();
+    out.all_once(&sent);
+    assert!(out.by_us() >= sent.len(), "our sockets are ours still");
+    out.host.must(&["release", "smtp-out"]);
+    assert_eq!(out.host.master_cf(), before);
+}
+
+/// master ends the agents of a marked entry at once: one that delivers would do so again. The swap waits for it.
+#[test]
+fn a_delivery_under_way_is_waited_for() {
+    if !can_run() {
+        return;
+    }
+    let out = Out::new();
+    let traffic = out.traffic_to(1, &["anna@slow.test"]);
+    let held = out.slow.accept(); // an agent has given its content, and waits for the answer
+    let sent = traffic.end();
+    let mut child =
+        out.host.command(&["adopt", "smtp-out"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().any(|line| line.unwrap().contains("agents at")));
+    assert!(!String::from_utf8_lossy(&out.host.master_cf()).contains("#theoris"), "not yet");
+    assert!(child.try_wait().unwrap().is_none());
+    held.answer();
+    out.slow.serve();
+    let said: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(child.wait().unwrap().success(), "{said:#?}");
+    out.host.queue_empties();
+    let received = out.slow.received();
+    for id in &sent {
+        assert_eq!(received.iter().filter(|known| *known == id).count(), 1, "{id}: {received:?}");
+    }
 }
 
 /// A plank that does not start is gone within ten seconds, and nothing has changed.
@@ -125,10 +167,7 @@ fn a_daemon_that_does_not_start_is_rolled_back() {
     let before = out.host.master_cf();
     let traffic = out.traffic();
     traffic.flows(5);
-    let begin = std::time::Instant::now();
-    let text = out.host.refused(&["adopt", "smtp-out"]);
-    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
-    assert!(text.contains("everything is as it was before"), "{text}");
+    out.host.rolled_back(&["adopt", "smtp-out"]);
     assert_eq!(out.host.master_cf(), before);
     traffic.flows(5);
     let sent = traffic.end();
@@ -143,7 +182,8 @@ fn no_second_names(host: &Host) -> bool {
     !entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with('.'))
 }
 
-/// Killed at any step of an adoption, the next call undoes it; killed at any step of a release, it completes it.
+/// Killed at any step of an adoption, the next call undoes it; killed at any step of a release, it completes it. A stray
+/// reload of Postfix in between, as Debian does it at each change of resolv.conf, changes nothing of that.
 #[test]
 fn an_interrupted_run_is_ended_by_the_next_one() {
     if !can_run() {
@@ -151,13 +191,18 @@ fn an_interrupted_run_is_ended_by_the_next_one() {
     }
     let out = Out::new();
     let before = out.host.master_cf();
+    let config = out.host.postfix().config().display().to_string();
+    let reload =
+        || out.host.swapping(|| out.host.postfix().command(&["postfix", "-c", &config, "reload"]));
     let traffic = out.traffic();
     for step in
         ["keep a second name", "start smtp-delivery", "mark smtp", "reload Postfix", "see that"]
     {
         kill_at(&out.host, &["adopt", "smtp-out"], step);
+        reload();
         // The next call, whatever it is asked, ends the interrupted run first.
-        let text = harness::services::said(&out.host.theoris(&["release", "dkim"]));
+        let text =
+            harness::services::said(&out.host.swapping(|| out.host.theoris(&["release", "dkim"])));
         assert!(text.contains("dkim is not adopted"), "{text}");
         assert_eq!(out.host.master_cf(), before, "killed at {step}: {text}");
         assert!(out.host.services.pid("theoris-smtp-delivery.service").is_none(), "{step}");
@@ -166,14 +211,16 @@ fn an_interrupted_run_is_ended_by_the_next_one() {
     for step in ["take the marks", "which opens", "stop smtp-delivery"] {
         out.host.must(&["adopt", "smtp-out"]);
         kill_at(&out.host, &["release", "smtp-out"], step);
-        let text = harness::services::said(&out.host.theoris(&["release", "dkim"]));
+        reload();
+        let text =
+            harness::services::said(&out.host.swapping(|| out.host.theoris(&["release", "dkim"])));
         assert!(text.contains("a release was interrupted"), "{text}");
         assert_eq!(out.host.master_cf(), before, "killed at {step}: {text}");
         assert!(out.host.services.pid("theoris-smtp-delivery.service").is_none(), "{step}");
         traffic.flows(3);
     }
     let sent = traffic.end();
-    out.all_once(&sent);
+    out.all_once_or_twice(&sent);
     out.host.no_complaints(&[AT_A_RELOAD, AFTER_A_KILL].concat());
     assert!(no_second_names(&out.host));
 }
@@ -181,12 +228,15 @@ fn an_interrupted_run_is_ended_by_the_next_one() {
 /// Runs it and kills it as soon as it says that it is at this step.
 #[track_caller]
 fn kill_at(host: &Host, words: &[&str], step: &str) {
-    let mut child =
-        host.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let found = lines.by_ref().any(|line| line.unwrap().contains(step));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let found = host.swapping(|| {
+        let mut child =
+            host.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let found = lines.by_ref().any(|line| line.unwrap().contains(step));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        found
+    });
     assert!(found, "{words:?} never came to {step:?}");
 }
 

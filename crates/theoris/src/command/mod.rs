@@ -39,6 +39,9 @@ pub const COMMANDS: &[Command] = &[
     crate::trace::COMMAND,
 ];
 
+/// Those that only our own commands call.
+const INTERNAL: &[Command] = &[crate::planks::WITH_SOCKET];
+
 /// The whole `main`.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -59,7 +62,7 @@ fn run(words: &[String]) -> u8 {
         shown::print(&format!("theoris {}\n", env!("CARGO_PKG_VERSION")));
         return code::FINE;
     }
-    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+    let Some(command) = COMMANDS.iter().chain(INTERNAL).find(|command| command.name == name) else {
         eprintln!("theoris: there is no command {}", shown::escaped(name));
         eprint!("{}", help());
         return code::USAGE;

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use rustix::net::sockopt;
 use serde::{Deserialize, Serialize};
 
+use super::catch::Catch;
 use super::process::{self, Address};
 use super::services::run as run_program;
 use super::steps::{Run, until};
@@ -178,11 +179,16 @@ impl Part {
     /// # Errors
     ///
     /// When our file has no effect: it is taken away again.
-    pub fn close(&self, _run: &mut Run<'_>) -> Result<(), Mishap> {
+    pub fn close(&self, run: &mut Run<'_>) -> Result<(), Mishap> {
         self.write(Say::Closed)?;
         if let Err(why) = self.prove() {
             self.remove()?;
             return Err(why);
+        }
+        if run.gap {
+            let catch = Catch::begin(&self.at);
+            self.reload()?;
+            return run.caught(catch, RELOAD_LIMIT);
         }
         let pid = self.reload()?;
         let closed = || self.at.iter().all(|at| process::listening(pid, at).is_empty());
@@ -213,9 +219,9 @@ impl Part {
             }
             return Ok(());
         }
+        // Without handed sockets, those that were bound for ours can be shared since then.
         if let Some(pid) = ours
-            && !run.gap
-            && self.share(pid).is_ok()
+            && (run.gap || self.share(pid).is_ok())
         {
             self.write(Say::Shared)?;
             self.reload()?;

@@ -423,6 +423,9 @@ mod tests {
         fn guard(&mut self, _: bool) -> Result<(), Mishap> {
             Ok(())
         }
+        fn start_original_with(&mut self, _: &str, _: &Path) -> Result<(), Mishap> {
+            Ok(())
+        }
     }
 
     #[test]

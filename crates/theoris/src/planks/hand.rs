@@ -1,19 +1,23 @@
 //! Listening sockets of an original handed to our daemon: it asks for them on a socket in the run directory when it
-//! starts, as it would find those that a service manager kept for it.
+//! starts, as it would find those that a service manager kept for it. An original that can take one gets it the same way:
+//! `theoris with-socket` is started in its stead, asks, and becomes the original.
 
 use std::fs;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+
+use crate::command::Command;
 
 /// No daemon has more listeners; the kernel passes 253 at once.
 const MOST: usize = 64;
@@ -90,4 +94,40 @@ impl Drop for Offer {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// `with-socket OFFER PROGRAM ARGUMENTS…`: takes the listening socket that waits there and becomes the program, which is
+/// told of it by `-p fd:N`, libmilter's words for it.
+pub const WITH_SOCKET: Command = Command {
+    name: "with-socket",
+    usage: "OFFER PROGRAM [ARGUMENTS]",
+    about: "starts a filter with a listening socket of ours; theoris release uses it",
+    run: with_socket,
+};
+
+fn with_socket(words: &[String]) -> Result<u8, String> {
+    let [offer, program, arguments @ ..] = words else { return Err("which program?".into()) };
+    let socket = taken(Path::new(offer)).map_err(|error| format!("{offer}: {error}"))?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty())
+        .map_err(|error| error.to_string())?;
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).arg("-p").arg(format!("fd:{}", socket.as_raw_fd()));
+    Err(format!("{program}: {}", command.exec()))
+}
+
+/// The one socket that is offered.
+fn taken(offer: &Path) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(offer)?)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut text = [0; 16];
+    let mut text = [IoSliceMut::new(&mut text)];
+    rustix::net::recvmsg(&socket, &mut text, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let sockets = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
+        _ => None,
+    });
+    sockets.flatten().next().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }

@@ -4,11 +4,14 @@
 //! by the whole way back, whose steps may be done however far the way there had come. The same way back stands in a
 //! journal before the first step is done, so a run that was killed is undone, or its release completed, by the next one.
 
+mod bound;
+mod catch;
 pub mod command;
 mod dovecot;
 mod filter;
 pub mod guard;
 mod hand;
+mod hold;
 pub mod marks;
 mod postfix;
 mod process;
@@ -21,9 +24,10 @@ mod unsigned;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use crate::plank::Plank;
+pub(crate) use hand::WITH_SOCKET;
 pub use prospect::Prospect;
 use record::{Adopted, Journal, Record, Undertaking};
 use services::Services;
@@ -162,27 +166,17 @@ fn forward(
     services: &mut dyn Services,
     tell: &mut dyn FnMut(&str),
 ) -> Result<(), Mishap> {
-    let mut closed = None;
+    let mut caught = Vec::new();
     for step in &prospect.there {
         journal.step = step.to_string();
         record.set_journal(journal)?;
         tell(&format!("{}: {step}", prospect.plank.name()));
-        let mut run =
-            Run { services, patience: manner.patience, gap: manner.gap, notes: Vec::new() };
+        let mut run = Run::new(services, manner);
+        run.caught = std::mem::take(&mut caught);
         let done = run.step(step);
         run.notes.iter().for_each(|note| tell(note));
+        caught = run.caught;
         done?;
-        match step {
-            Step::EndFilter(_) | Step::CloseDovecot(_) if manner.gap => {
-                closed = Some(Instant::now())
-            }
-            Step::Start { .. } => {
-                if let Some(closed) = closed.take() {
-                    tell(&format!("nobody listened for {} ms", closed.elapsed().as_millis()));
-                }
-            }
-            _ => {}
-        }
     }
     Ok(())
 }
@@ -265,8 +259,7 @@ fn back(
             journal.step = step.to_string();
             record.set_journal(&journal)?;
             tell(&format!("{}: {step}", undertaking.plank.name()));
-            let mut run =
-                Run { services, patience: manner.patience, gap: manner.gap, notes: Vec::new() };
+            let mut run = Run::new(services, manner);
             let done = run.step(step);
             run.notes.iter().for_each(|note| tell(note));
             if let Err(why) = done {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,13 +11,22 @@ use nix::unistd::Pid;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
+use super::bound::file as file_of;
+use super::hold::Held;
 use super::marks::{self, Key};
-use super::process::{self, Address};
-use super::steps::{Run, edit, until};
+use super::process::{self, Address, Listening};
+use super::steps::{PULSE, Run, edit, until};
 use super::{Mishap, rewrite};
 
 /// master answers a signal within a tenth of a second.
 const RELOAD_LIMIT: Duration = Duration::from_secs(10);
+const QUEUE_MANAGER: &str = "qmgr";
+/// How long the queue manager may be held until all deliveries have ended, and how often that is tried.
+const QUIET: Duration = Duration::from_secs(2);
+const ATTEMPTS: usize = 3;
+const BETWEEN: Duration = Duration::from_millis(200);
+/// So many looks in a row find no delivery.
+const LOOKS: usize = 3;
 
 /// Whose sockets are kept under a second name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,42 +73,54 @@ fn kept(path: &Path, owner: i32) -> Option<PathBuf> {
     Some(path.with_file_name(format!(".theoris-{owner}.{started}-{name}")))
 }
 
-fn owner(path: &Path, of: &Holder) -> Option<i32> {
+/// The original's listening socket that was bound at this path, whoever has the path now.
+fn listens(path: &Path, of: &Holder) -> Option<Listening> {
     match of {
         Holder::Master(queue) => {
             let master = master(queue)?;
             let socket = path.strip_prefix(queue).ok()?.to_str()?;
-            is_open(master, socket).then_some(master)
+            process::listening(master, &bound(socket)).into_iter().next()
         }
         Holder::Listener(name) => {
             let listeners = process::listeners(&Address::Unix(path.into()));
-            let named = |pid: &i32| process::command(*pid) == *name;
-            listeners.iter().map(|listening| listening.pid).find(named)
+            listeners.into_iter().find(|listening| process::command(listening.pid) == *name)
         }
     }
+}
+
+/// Whether a path leads to this socket, as far as the kernel tells.
+fn leads_to(path: &Path, socket: &Listening) -> Option<bool> {
+    let file = file_of(socket.inode)?;
+    Some(fs::symlink_metadata(path).is_ok_and(|found| found.ino() == file))
 }
 
 /// Gives each socket that an original listens on a second name.
 pub fn keep(paths: &[PathBuf], of: &Holder) -> Result<(), Mishap> {
     for path in paths {
-        let Some(second) = owner(path, of).and_then(|owner| kept(path, owner)) else { continue };
-        if second.exists() {
+        let Some(socket) = listens(path, of) else { continue };
+        let Some(second) = kept(path, socket.pid) else { continue };
+        if second.exists() && leads_to(&second, &socket) != Some(false)
+            || leads_to(path, &socket) == Some(false)
+        {
             continue; // of an interrupted run: the path may be ours by now
         }
+        let _ = fs::remove_file(&second);
         fs::hard_link(path, &second).map_err(|error| Mishap::file(path, &error))?;
     }
     Ok(())
 }
 
-/// Puts the original's socket back in its place, if it still listens on it. The second name stays, so that this can be
+/// Sees that the path leads to the original's socket, if that still listens. The second name stays, so that this can be
 /// done again.
 pub fn put_back(path: &Path, of: &Holder) -> Result<bool, Mishap> {
-    let Some(second) = owner(path, of).and_then(|owner| kept(path, owner)) else {
+    let Some(socket) = listens(path, of) else { return Ok(false) };
+    if leads_to(path, &socket) == Some(true) {
+        return Ok(true);
+    }
+    let second = kept(path, socket.pid).filter(|second| second.exists());
+    let Some(second) = second.filter(|second| leads_to(second, &socket) != Some(false)) else {
         return Ok(false);
     };
-    if !second.exists() {
-        return Ok(false);
-    }
     let third = second.with_extension("back");
     let _ = fs::remove_file(&third);
     fs::hard_link(&second, &third)
@@ -142,6 +164,33 @@ pub fn agents_idle(queue: &Path, sockets: &[String], patience: Duration) -> Resu
     }
 }
 
+/// Holds Postfix's queue manager at an instant at which no agent delivers, for the moment of a reload; where some always
+/// deliver, not at all. What it has asked an agent for, and the agent has not begun, the new queue manager would ask for
+/// again: while the old one is held, agents come to an end with all they have. What they have ended stands in the queue
+/// files, where the new one finds it. It goes on when the result is dropped, or this run killed.
+fn hold_queue_manager(queue: &Path, master: i32) -> Vec<Held> {
+    let active = queue.join("active");
+    for _ in 0..ATTEMPTS {
+        let managers = process::children(master, QUEUE_MANAGER);
+        let held: Vec<Held> =
+            managers.iter().filter_map(|pid| Held::first_thread(*pid).ok()).collect();
+        if held.is_empty() || until(QUIET, || is_quiet(&active)).is_ok() {
+            return held;
+        }
+        drop(held);
+        std::thread::sleep(BETWEEN);
+    }
+    Vec::new()
+}
+
+/// No queue file is open, not even a moment later: between a request and the opening there is hardly any time.
+fn is_quiet(active: &Path) -> bool {
+    (0..LOOKS).all(|_| {
+        std::thread::sleep(PULSE);
+        !process::is_open_below(active)
+    })
+}
+
 fn hang_up(master: i32) -> Result<(), Mishap> {
     kill(Pid::from_raw(master), Signal::SIGHUP)
         .map_err(|error| Mishap(format!("cannot signal master, pid {master}: {error}")))
@@ -153,42 +202,56 @@ pub fn close(queue: &Path, sockets: &[String]) -> Result<(), Mishap> {
     if !sockets.iter().any(|socket| is_open(pid, socket)) {
         return Ok(());
     }
+    let held = hold_queue_manager(queue, pid);
     hang_up(pid)?;
     let closed = until(RELOAD_LIMIT, || !sockets.iter().any(|socket| is_open(pid, socket)));
+    drop(held);
     if master(queue) != Some(pid) {
         return Err(Mishap(format!("Postfix's master, pid {pid}, has ended at the reload")));
     }
     closed.map(drop).map_err(|_| Mishap("Postfix does not close its sockets; see its log".into()))
 }
 
-fn open(pid: i32, sockets: &[String]) -> Result<(), Mishap> {
+fn open(queue: &Path, pid: i32, sockets: &[String]) -> Result<(), Mishap> {
+    let held = hold_queue_manager(queue, pid);
     hang_up(pid)?;
     let all = || sockets.iter().all(|socket| is_open(pid, socket)) || !process::is_alive(pid);
     let opened = until(RELOAD_LIMIT, all);
+    drop(held);
     opened.map(drop).map_err(|_| Mishap("Postfix does not open its sockets; see its log".into()))
+}
+
+/// Waits until master has done what it was told: somebody may have called for a reload a moment ago, or a run that was
+/// killed, and what is open is not decided before its end.
+fn settle(master: i32) {
+    let asleep = || {
+        (0..LOOKS).all(|_| {
+            std::thread::sleep(PULSE);
+            process::is_asleep(master)
+        })
+    };
+    let _ = until(RELOAD_LIMIT, asleep);
 }
 
 /// The way back; see [`Return`]. The marks have been taken away before.
 pub fn give_back(back: &Return, run: &mut Run<'_>) -> Result<(), Mishap> {
     let Some(pid) = master(&back.queue) else { return Ok(()) }; // it binds them when it starts
-    let (before, missing): (Vec<String>, Vec<String>) =
-        back.sockets.iter().cloned().partition(|socket| is_open(pid, socket));
-    if !missing.is_empty() {
-        open(pid, &missing)?;
-        let new: Vec<PathBuf> = missing.iter().map(|socket| back.queue.join(socket)).collect();
-        forget(&new)?;
-        keep(&new, &Holder::Master(back.queue.clone()))?;
+    settle(pid);
+    let of = Holder::Master(back.queue.clone());
+    let path = |socket: &String| back.queue.join(socket);
+    let closed: Vec<String> =
+        back.sockets.iter().filter(|socket| !is_open(pid, socket)).cloned().collect();
+    if !closed.is_empty() {
+        forget(&closed.iter().map(path).collect::<Vec<_>>())?; // they lead nowhere
+        open(&back.queue, pid, &closed)?;
     }
     let mut lost = Vec::new();
-    for socket in before {
-        let path = back.queue.join(&socket);
-        if !put_back(&path, &Holder::Master(back.queue.clone()))?
-            && run.services.process(&back.daemon).is_some()
-        {
-            lost.push(socket); // master has it open, but its name leads to us
+    for socket in &back.sockets {
+        if !put_back(&path(socket), &of)? && !closed.contains(socket) {
+            lost.push(socket.clone()); // master has it open, but its name leads to us
         }
     }
-    if !lost.is_empty() {
+    if !lost.is_empty() && run.services.process(&back.daemon).is_some() {
         reopen(back, pid, &lost)?;
     }
     if process::is_alive(pid) { Ok(()) } else { start(back, run) }
@@ -204,9 +267,7 @@ fn reopen(back: &Return, pid: i32, sockets: &[String]) -> Result<(), Mishap> {
     let closed = close(&back.queue, sockets);
     edit(&file, |text| marks::unmark(text, &keys))?;
     closed?;
-    open(pid, sockets)?;
-    let new: Vec<PathBuf> = sockets.iter().map(|socket| back.queue.join(socket)).collect();
-    keep(&new, &Holder::Master(back.queue.clone()))
+    open(&back.queue, pid, sockets)
 }
 
 /// Debian's unit does not start a master that has died.

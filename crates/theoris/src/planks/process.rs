@@ -48,6 +48,22 @@ const UNIX_LISTENS: &str = "00010000";
 const TCP_ESTABLISHED: &str = "01";
 const TCP_LISTENS: &str = "0A";
 
+/// What a socket's name has in front that was bound beside its path and then renamed over it.
+const GIVEN: &str = ".theoris-given-";
+
+/// Where a socket is bound that an original gets from us: the kernel keeps that name for ever.
+pub fn given_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{GIVEN}{name}"))
+}
+
+/// Where a socket of that name is found.
+fn placed(bound: &str) -> PathBuf {
+    let path = Path::new(bound);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_prefix(GIVEN).map_or_else(|| path.to_owned(), |name| path.with_file_name(name))
+}
+
 fn unix_rows(text: &str) -> Vec<Row> {
     let row = |line: &str| {
         let mut words = line.split_ascii_whitespace();
@@ -59,7 +75,7 @@ fn unix_rows(text: &str) -> Vec<Row> {
         (listens || CONNECTED.contains(&state)).then(|| Row {
             listens,
             inode,
-            at: Address::Unix(path.into()),
+            at: Address::Unix(placed(path)),
         })
     };
     text.lines().skip(1).filter_map(row).collect()
@@ -171,6 +187,25 @@ pub fn listeners(at: &Address) -> Vec<Listening> {
     found
 }
 
+/// Connections that these processes have accepted at an address.
+pub fn accepted(pids: &[i32], at: &Address) -> usize {
+    let Some(first) = pids.first() else { return 0 };
+    let held: BTreeSet<u64> =
+        pids.iter().flat_map(|pid| sockets(*pid)).map(|(_, inode)| inode).collect();
+    let counts = |row: &&Row| !row.listens && held.contains(&row.inode) && is_at(row, at);
+    rows(*first).iter().filter(counts).count()
+}
+
+/// Whether any process of the machine has a file open below this directory.
+pub fn is_open_below(directory: &Path) -> bool {
+    let below = |pid: i32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|entry| fs::read_link(entry.path()).ok())
+            .any(|target| target.starts_with(directory))
+    };
+    all().into_iter().any(below)
+}
+
 /// Connections that these processes serve at these addresses; on unix sockets also those that wait to be accepted.
 /// Without addresses: all that any of their unix sockets accepted.
 pub fn served(pids: &[i32], at: &[Address]) -> usize {
@@ -249,9 +284,30 @@ pub fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z"))
 }
 
-/// Whether a signal has stopped it.
+/// Whether it waits for something to do, and no signal is on its way to it.
+pub fn is_asleep(pid: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let is = |name: &str, wanted: fn(&str) -> bool| {
+        text.lines().filter_map(|line| line.strip_prefix(name)).all(|value| wanted(value.trim()))
+    };
+    is("State:", |state| state.starts_with('S'))
+        && ["SigPnd:", "ShdPnd:"].iter().all(|name| is(name, |set| set.bytes().all(|b| b == b'0')))
+}
+
+/// Whether all its threads have been stopped, by a signal or a tracer.
 pub fn is_stopped(pid: i32) -> bool {
-    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state == "T"))
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| {
+        let text = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        state.starts_with(['T', 't'])
+    })
+}
+
+/// The children of a process that have this name.
+pub fn children(of: i32, name: &str) -> Vec<i32> {
+    let child = |pid: &i32| parent(*pid) == Some(of) && command(*pid) == name;
+    all().into_iter().filter(child).collect()
 }
 
 /// The name of its program, as the kernel keeps it.
@@ -316,12 +372,19 @@ mod tests {
         let taken = take(&listening(me, &at[1])[0]).unwrap();
         assert_eq!(TcpListener::from(taken).local_addr().unwrap(), tcp.local_addr().unwrap());
         assert!(tree(parent(me).unwrap()).contains(&me));
+        assert_eq!(accepted(&[me], &at[0]), 1);
+        assert!(!is_open_below(directory.path()));
+        let _file = std::fs::File::create(directory.path().join("file")).unwrap();
+        assert!(is_open_below(directory.path()));
         assert!(is_alive(me) && !is_stopped(me) && started(me).is_some());
         assert!(!is_alive(i32::MAX - 1));
     }
 
     #[test]
     fn addresses_and_units_are_read() {
+        let given = given_name(Path::new("/run/opendkim/opendkim.sock"));
+        assert_eq!(placed(given.to_str().unwrap()), Path::new("/run/opendkim/opendkim.sock"));
+        assert_eq!(placed("/run/other"), Path::new("/run/other"));
         assert_eq!(hex_address("0100007F:0019"), Some("127.0.0.1:25".parse().unwrap()));
         let loopback = "00000000000000000000000001000000:22BB";
         assert_eq!(hex_address(loopback), Some("[::1]:8891".parse().unwrap()));

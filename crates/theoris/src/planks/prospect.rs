@@ -187,9 +187,14 @@ fn dkim(
     refuse_strangers(at, &socket_place(&places.opendkim), services, prospect);
     let host = Host::read(&Disk, &places.postfix, &mut Problems::default());
     let log = log_of(&host);
-    let part =
-        filter::Filter { unit: OPENDKIM.into(), daemon: daemon.clone(), at: at.clone(), log };
     let offer = planned.taken_over.clone().unwrap_or_default();
+    let part = filter::Filter {
+        unit: OPENDKIM.into(),
+        daemon: daemon.clone(),
+        at: at.clone(),
+        offer: offer.clone(),
+        log,
+    };
     let from = filter::PROGRAM.to_owned();
     let start =
         |take| Step::Start { daemon: daemon.clone(), offer, take, at: addresses.clone(), from };

@@ -92,6 +92,13 @@ pub trait Services {
     ///
     /// If it cannot be started or stopped.
     fn guard(&mut self, wanted: bool) -> Result<(), Mishap>;
+
+    /// The same, with the listening socket that waits at `offer`: this one time `theoris with-socket` starts it.
+    ///
+    /// # Errors
+    ///
+    /// What it said instead, or that its command cannot be put behind another.
+    fn start_original_with(&mut self, unit: &str, offer: &Path) -> Result<(), Mishap>;
 }
 
 /// systemd, by systemctl.
@@ -104,6 +111,8 @@ pub struct Systemd {
 }
 
 const DROP_IN: &str = "50-theoris.conf";
+/// For one start, with a socket of ours.
+const HANDED: &str = "60-theoris-handed.conf";
 /// What makes a stop leave our socket where it is.
 const ENDING: &str = "# Written by theoris adopt; theoris release takes it away.\n[Service]\nRestart=no\nKillSignal=SIGKILL\nRuntimeDirectoryPreserve=yes\n";
 /// The end of a note's name: the original was started at boot.
@@ -111,8 +120,8 @@ const ENABLED: &str = "was-enabled";
 const GUARD: &str = "theoris-guard.service";
 
 impl Systemd {
-    fn drop_in(&self, unit: &str) -> PathBuf {
-        self.units.join(format!("{unit}.d")).join(DROP_IN)
+    fn drop_in(&self, unit: &str, name: &str) -> PathBuf {
+        self.units.join(format!("{unit}.d")).join(name)
     }
 
     fn note(&self, unit: &str) -> PathBuf {
@@ -183,7 +192,7 @@ impl Services for Systemd {
     }
 
     fn end_original(&mut self, unit: &str) -> Result<(), Mishap> {
-        let path = self.drop_in(unit);
+        let path = self.drop_in(unit, DROP_IN);
         let failed = |error: std::io::Error| Mishap::file(&path, &error);
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
         if systemctl(&["is-enabled", unit], QUESTION).is_ok_and(|said| said.trim() == "enabled") {
@@ -199,9 +208,12 @@ impl Services for Systemd {
     }
 
     fn prepare_original(&mut self, unit: &str) -> Result<(), Mishap> {
-        let path = self.drop_in(unit);
-        if path.exists() {
-            rewrite::remove(&path).map_err(|error| Mishap::file(&path, &error))?;
+        let ours = [DROP_IN, HANDED].map(|name| self.drop_in(unit, name));
+        let ours: Vec<&PathBuf> = ours.iter().filter(|path| path.exists()).collect();
+        for path in &ours {
+            rewrite::remove(path).map_err(|error| Mishap::file(path, &error))?;
+        }
+        if !ours.is_empty() {
             systemctl(&["daemon-reload"], START_LIMIT)?;
         }
         Ok(())
@@ -241,6 +253,39 @@ impl Services for Systemd {
         let verb = if wanted { "enable" } else { "disable" };
         systemctl(&[verb, "--now", GUARD], START_LIMIT).map(drop)
     }
+
+    fn start_original_with(&mut self, unit: &str, offer: &Path) -> Result<(), Mishap> {
+        let path = self.drop_in(unit, HANDED);
+        let failed = |error: std::io::Error| Mishap::file(&path, &error);
+        let shown = Self::property(unit, "ExecStart").unwrap_or_default();
+        let command = command_of(&shown)
+            .ok_or_else(|| Mishap(format!("{unit}: {shown}: cannot be put behind another")))?;
+        let theoris = std::env::current_exe().map_err(failed)?;
+        let (theoris, offer) = (theoris.display(), offer.display());
+        let text =
+            format!("[Service]\nExecStart=\nExecStart={theoris} with-socket {offer} {command}\n");
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+        rewrite::replace(&path, text.as_bytes()).map_err(failed)?;
+        let started =
+            systemctl(&["daemon-reload"], START_LIMIT).and_then(|_| self.start_original(unit));
+        // Whatever starts it next starts it as ever.
+        rewrite::remove(&path).map_err(failed)?;
+        systemctl(&["daemon-reload"], START_LIMIT)?;
+        if started.is_err() {
+            systemctl(&["stop", unit], STOP_LIMIT).ok();
+            systemctl(&["reset-failed", unit], QUESTION).ok();
+        }
+        started
+    }
+}
+
+/// The one command of `ExecStart` as systemctl shows it, ready to stand in a unit again; none with words that would have
+/// to be quoted.
+fn command_of(shown: &str) -> Option<String> {
+    let (_, rest) = shown.split_once("argv[]=")?;
+    let (command, rest) = rest.split_once(" ;")?;
+    let plain = !command.contains(['"', '\'', '\\', ';', '\n']) && !rest.contains("argv[]=");
+    plain.then(|| command.trim().replace('%', "%%"))
 }
 
 /// The last words of a unit that did not start.
@@ -294,4 +339,13 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<String, Mishap> {
     let said = err.join().unwrap_or_default();
     let said = said.lines().map(str::trim).collect::<Vec<_>>().join(" | ");
     Err(Mishap(format!("{name}: {}", if said.is_empty() { status.to_string() } else { said })))
+}
+
+#[test]
+fn a_command_is_taken_from_what_systemd_shows() {
+    let shown = "{ path=/usr/sbin/opendkim ; argv[]=/usr/sbin/opendkim -x /etc/a%b ; ignore_errors=no ; pid=0 }";
+    assert_eq!(command_of(shown).as_deref(), Some("/usr/sbin/opendkim -x /etc/a%%b"));
+    assert_eq!(command_of("{ path=/bin/sh ; argv[]=/bin/sh -c \"a\" ; pid=0 }"), None);
+    assert_eq!(command_of(&format!("{shown} {shown}")), None);
+    assert_eq!(command_of(""), None);
 }

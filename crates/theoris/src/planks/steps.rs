@@ -1,15 +1,17 @@
 //! The steps of which a swap is made. Each may be done again after an interrupted run: what is done already stays so.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::catch::Catch;
 use super::marks::{self, Key};
 use super::process::{self, Address};
 use super::services::Services;
-use super::{Mishap, dovecot, filter, hand, postfix, rewrite};
+use super::{Manner, Mishap, dovecot, filter, hand, postfix, rewrite};
 
 /// How often a condition is looked at.
 pub const PULSE: Duration = Duration::from_millis(5);
@@ -147,11 +149,34 @@ pub struct Run<'a> {
     pub patience: Duration,
     /// Swap with a short gap, as on kernels that hand no sockets over.
     pub gap: bool,
+    /// Ports that were bound when an original closed them, for the daemon that starts next.
+    pub caught: Vec<OwnedFd>,
     /// For the operator: gaps, messages that went out unsigned.
     pub notes: Vec<String>,
 }
 
+impl<'a> Run<'a> {
+    pub fn new(services: &'a mut dyn Services, manner: Manner) -> Self {
+        let Manner { patience, gap } = manner;
+        Self { services, patience, gap, caught: Vec::new(), notes: Vec::new() }
+    }
+}
+
 impl Run<'_> {
+    /// Waits for ports that an original closes, and tells how long nobody listened.
+    ///
+    /// # Errors
+    ///
+    /// When they are not free in time.
+    pub fn caught(&mut self, catch: Catch, limit: Duration) -> Result<(), Mishap> {
+        let Some(caught) = catch.within(limit) else {
+            return Err(Mishap("the ports do not become free".into()));
+        };
+        self.notes.push(format!("nobody listened for {} ms", caught.gap.as_millis()));
+        self.caught = caught.sockets;
+        Ok(())
+    }
+
     /// Does one step.
     ///
     /// # Errors
@@ -189,7 +214,7 @@ impl Run<'_> {
         at: &[Address],
         from: &str,
     ) -> Result<(), Mishap> {
-        let mut taken = Vec::new();
+        let mut taken = std::mem::take(&mut self.caught);
         if !self.gap {
             for address in take {
                 let holders = process::listeners(address);
