@@ -318,6 +318,10 @@ const ALLOWED: &[(&str, &str)] = &[
     ("master_wakeup_timer_event: service qmgr(public/qmgr): Resource temporarily unavailable", ""),
     // Postfix's master, at a reload, of a process of its own that had nothing to do and that it ended.
     ("warning: process /usr/lib/postfix/sbin/cleanup pid ", " exit status 15"),
+    // Postfix's processes, when master ends its own trivial-rewrite at a reload: they ask again.
+    ("warning: problem talking to service rewrite: ", "Connection reset by peer"),
+    ("warning: problem talking to service rewrite: ", "Success"),
+    ("warning: problem talking to service rewrite: ", "Broken pipe"),
     // Postfix's agents, when master ends its own scache at a reload: they make a new connection the next time.
     ("warning: problem talking to service private/scache: ", ""),
     // Postfix's error(8), of its own bounce(8) that master ends at a reload: what it could not put off stays deferred.
