@@ -121,8 +121,8 @@ fn on(release: &str, dovecot: &str) -> Done {
     planks::swapped(&mut guest, &step)
 }
 
-/// What stands in the way on a fresh Debian of 12: its Dovecot has mbox files.
-const IN_THE_WAY: &str = "the mailboxes are mbox, and only Maildir is served";
+/// What stands in the way on a fresh Debian: its Dovecot has mbox files.
+const IN_THE_WAY: &str = "mail storage \"mbox\" is not supported, only maildir (mda, pop3, imap)";
 
 /// What Debian ships has no setting without a mark, and can be adopted.
 fn shipped(guest: &Guest) -> Done {

@@ -174,7 +174,7 @@ fn of_dovecot(files: &Files, service: &str, protocol: Option<&str>) -> Result<St
     Ok(format!("Dovecot's {}: {}", service.name, shown.join(", ")))
 }
 
-/// Mail that none of our daemons can open yet, whose own checks look at one user's mail only when he comes.
+/// Mail that none of our daemons can open. Where one of them was asked and refuses the line, its own words stand.
 fn storage(files: &Files, present: &[Plank], report: &mut Report) {
     let Some(config) = &files.dovecot else { return };
     let mut quiet = Problems::default();
@@ -203,8 +203,20 @@ fn storage(files: &Files, present: &[Plank], report: &mut Report) {
         let text = format!("the mailboxes are {driver}, and only Maildir is served");
         let mend =
             "keep these planks with Dovecot, or move the mail into a Maildir with `doveadm sync`";
-        report
-            .find(Finding { planks: planks.clone(), ..Finding::critical(place, text).mend(mend) });
+        let refused = format!("mail storage {driver:?}");
+        let said = |known: &&mut Finding| known.place == place && known.text.starts_with(&refused);
+        match report.findings.iter_mut().find(said) {
+            Some(known) => {
+                known.mend = Some(mend.into());
+                known.planks.extend(&planks);
+                known.planks.sort_unstable();
+                known.planks.dedup();
+            }
+            None => report.find(Finding {
+                planks: planks.clone(),
+                ..Finding::critical(place, text).mend(mend)
+            }),
+        }
     }
 }
 
@@ -325,6 +337,28 @@ mod tests {
             let one = of(&found, &format!("the plugin {plugin} is not ours"));
             assert_eq!((one.level, one.planks.as_slice()), (level, &planks[..]), "{plugin}");
         }
+    }
+
+    #[test]
+    fn mail_that_is_no_maildir_is_told_once() {
+        let dovecot = "protocols = imap pop3\nmail_location = mbox:~/mail:INBOX=/var/mail/%u\n";
+        let found = told("", "", dovecot);
+        let alone = of(&found, "the mailboxes are mbox");
+        assert_eq!((alone.level, alone.planks.len()), (Level::Critical, 2));
+
+        let root = tempfile::tempdir().unwrap();
+        let files = files(root.path(), &[("dovecot.conf", dovecot)]);
+        let mut report = Report::new(&files, &Machine::default());
+        let text = "mail storage \"mbox\" is not supported, only maildir";
+        report.find(Finding::critical(alone_place(&files), text).of(Plank::Imap));
+        storage(&files, &[Plank::Pop3, Plank::Imap], &mut report);
+        let [one] = report.findings.as_slice() else { panic!("{:#?}", report.findings) };
+        assert_eq!((one.text.as_str(), &one.planks), (text, &vec![Plank::Pop3, Plank::Imap]));
+        assert!(one.mend.as_ref().is_some_and(|mend| mend.contains("doveadm sync")));
+    }
+
+    fn alone_place(files: &Files) -> Option<Place> {
+        files.dovecot.as_ref()?.global().place(dovecot::MAIL_LOCATION)
     }
 
     #[test]
