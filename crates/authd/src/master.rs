@@ -136,11 +136,16 @@ async fn answer(shared: Arc<Shared>, asker: Asker, request: MasterRequest) -> Op
     Some(out)
 }
 
+/// Who asks; Dovecot 2.4 calls it protocol.
+fn service(params: &Params) -> &str {
+    params.get("service").or_else(|| params.get("protocol")).unwrap_or_default()
+}
+
 /// A login that nobody tries: what the look-up's parameters tell.
 fn login(params: &Params) -> Login {
     let text = |name: &str| params.get(name).map(str::to_owned);
     Login::new(Request {
-        service: text("service").unwrap_or_default(),
+        service: service(params).to_owned(),
         local_address: params.get("lip").and_then(|ip| ip.parse().ok()),
         remote_address: params.get("rip").and_then(|ip| ip.parse().ok()),
         local_port: params.get("lport").and_then(|port| port.parse().ok()),
@@ -223,7 +228,7 @@ async fn list(shared: &Shared, asker: Asker, id: u32, params: &Params, out: &mut
         log::error(&login(params), "userdb", "client doesn't have permissions to iterate users");
         return true;
     }
-    let realm = shared.engine.settings.realm(params.get("service").unwrap_or_default());
+    let realm = shared.engine.settings.realm(service(params));
     let (names, complete) = userdb::names(&shared.engine, realm).await;
     for name in names {
         MasterReply::ListItem { id, name }.write(out);

@@ -105,7 +105,7 @@ fn named(guest: &Guest, said: &str) -> Done {
 
 /// A problem with the newest words of the host.
 pub fn told(guest: &Guest, problem: &str) -> String {
-    let log = guest.run("theoris status; journalctl -b -n 120 --no-pager");
+    let log = guest.run("theoris status || true; journalctl -b -n 300 --no-pager");
     let log = log.unwrap_or_else(|why| why);
     format!("{log}\n{problem}")
 }

@@ -18,7 +18,7 @@ const TRAPS: &[Trap] = &[
     Trap {
         what: "resolv.conf changes, and Debian reloads Postfix",
         script: "echo '# changed' >> /etc/resolv.conf; for hook in /etc/network/if-up.d/postfix /etc/resolvconf/update-libc.d/postfix; do \
-                 [ ! -x $hook ] || IFACE=eth0 ADDRFAM=inet $hook; done",
+                 [ ! -x $hook ] || IFACE=eth0 ADDRFAM=inet $hook || { echo $hook: exit $?; IFACE=eth0 ADDRFAM=inet sh -ex $hook; systemctl status --no-pager postfix; exit 1; }; done",
         mood: Mood::Calm,
         shows: "",
     },

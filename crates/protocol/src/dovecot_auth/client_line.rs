@@ -165,6 +165,14 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_dovecot_2_4_names_its_service_as_protocol() {
+        let line = "AUTH\t1\tPLAIN\tprotocol=doveadm\tfinal-resp-ok\tresp=AGluZm8Ac2VjcmV0";
+        let doveadm = auth(line, 3);
+        assert_eq!(doveadm.service, "doveadm");
+        assert_eq!(doveadm.initial_response.as_deref(), Some(&b"\0info\0secret"[..]));
+    }
+
+    #[test]
     fn an_empty_initial_response_depends_on_the_version() {
         for (line, minor, response) in [
             ("AUTH\t1\tPLAIN\tservice=x\tresp==", 0, Some(vec![])),

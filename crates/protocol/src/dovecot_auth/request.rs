@@ -138,7 +138,8 @@ impl Request {
     fn set(&mut self, name: &str, value: &str) {
         let text = || Some(value.to_owned());
         match name {
-            "service" => self.service = value.to_owned(),
+            // Dovecot 2.4 calls it protocol.
+            "service" | "protocol" => self.service = value.to_owned(),
             "lip" => self.local_address = value.parse().ok(),
             "rip" => self.remote_address = value.parse().ok(),
             "lport" => self.local_port = value.parse().ok(),
