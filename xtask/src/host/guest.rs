@@ -31,8 +31,6 @@ pub struct Guest {
 struct Running {
     nspawn: Child,
     ended: OwnedFd,
-    /// What it tells; kept to its end, so that it does not complain.
-    news: UnixDatagram,
     /// The systemd inside.
     init: i32,
 }
@@ -99,8 +97,8 @@ impl Guest {
         let child = nspawn.spawn().map_err(|error| failed(&nspawn, error))?;
         let pid = rustix::process::Pid::from_child(&child);
         let ended = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| error.to_string())?;
-        let running = self.running.insert(Running { nspawn: child, ended, news, init: 0 });
-        running.wait_for_boot()?;
+        let running = self.running.insert(Running { nspawn: child, ended, init: 0 });
+        running.wait_for_boot(&news)?;
         // The last of its jobs: the units that start when the rest is there.
         let state = self.run("systemctl is-system-running --wait || true")?;
         if state.contains("offline") { Err(state) } else { Ok(()) }
@@ -142,12 +140,12 @@ impl Guest {
 
 impl Running {
     /// systemd-nspawn tells who the first process inside is, and passes on that it has booted.
-    fn wait_for_boot(&mut self) -> Done {
+    fn wait_for_boot(&mut self, news: &UnixDatagram) -> Done {
         let end = Instant::now() + PATIENCE;
         let mut buffer = [0; 4096];
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let found = ready(&[&self.ended, &self.news], left)?;
+            let found = ready(&[&self.ended, news], left)?;
             if found[0] {
                 let status = self.nspawn.wait().map_err(|error| error.to_string())?;
                 return Err(format!("systemd-nspawn: {status}"));
@@ -155,7 +153,7 @@ impl Running {
             if !found[1] {
                 return Err(format!("not booted within {PATIENCE:?}"));
             }
-            let length = self.news.recv(&mut buffer).map_err(|error| error.to_string())?;
+            let length = news.recv(&mut buffer).map_err(|error| error.to_string())?;
             let told = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
             for line in told.lines() {
                 if let Some(pid) = line.strip_prefix(LEADER).and_then(|pid| pid.parse().ok()) {

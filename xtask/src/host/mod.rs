@@ -3,6 +3,7 @@
 //! `docs/migration.md`, one by one, in and out of the running originals.
 
 mod document;
+mod filter;
 mod flow;
 mod guest;
 mod image;

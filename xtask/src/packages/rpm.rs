@@ -27,8 +27,9 @@ pub fn programs() -> Result<PathBuf, String> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let old = target_directory().join("glibc-2.28");
     let version = GLIBC.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
-    let mut build = cargo(&["zigbuild", "--release", "--workspace", "--bins", "--target"]);
-    build.arg(format!("{target}.{version}")).env("CARGO_TARGET_DIR", &old);
+    let mut build = cargo(&["zigbuild", "--release", "--workspace", "--exclude", "xtask"]);
+    build.args(["--bins", "--target"]).arg(format!("{target}.{version}"));
+    build.env("CARGO_TARGET_DIR", &old);
     let path = std::env::var("PATH").unwrap_or_default();
     build.env("PATH", format!("{}:{path}", tools.join("bin").display()));
     must(&mut build)?;
