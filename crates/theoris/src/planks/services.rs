@@ -9,6 +9,8 @@ use super::{Mishap, rewrite};
 
 /// Longer than a start or a stop may take, no question takes.
 const QUESTION: Duration = Duration::from_secs(5);
+/// What is started at boot: Debian asks update-rc.d too, for a unit that has an init script.
+const BOOT_LIMIT: Duration = Duration::from_secs(30);
 /// A plank that has not started by then is rolled back.
 pub const START_LIMIT: Duration = Duration::from_secs(6);
 /// A supervisor gives its connections ten seconds, then a little mercy.
@@ -156,7 +158,7 @@ impl Services for Systemd {
     fn start(&mut self, daemon: &str) -> Result<(), Mishap> {
         let unit = unit(daemon);
         let started = systemctl(&["start", &unit], START_LIMIT)
-            .and_then(|_| systemctl(&["enable", &unit], QUESTION));
+            .and_then(|_| systemctl(&["enable", &unit], BOOT_LIMIT));
         started.map(drop).map_err(|why| {
             let told = last_lines(&unit);
             Mishap(format!(
@@ -168,7 +170,7 @@ impl Services for Systemd {
 
     fn stop(&mut self, daemon: &str) -> Result<(), Mishap> {
         let unit = unit(daemon);
-        systemctl(&["disable", &unit], QUESTION).ok();
+        systemctl(&["disable", &unit], BOOT_LIMIT).ok();
         systemctl(&["stop", &unit], STOP_LIMIT)?;
         systemctl(&["reset-failed", &unit], QUESTION).ok();
         Ok(())
@@ -195,15 +197,16 @@ impl Services for Systemd {
         let path = self.drop_in(unit, DROP_IN);
         let failed = |error: std::io::Error| Mishap::file(&path, &error);
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
-        if systemctl(&["is-enabled", unit], QUESTION).is_ok_and(|said| said.trim() == "enabled") {
-            let note = self.note(unit);
-            std::fs::write(&note, "").map_err(|error| Mishap::file(&note, &error))?;
-            systemctl(&["disable", unit], QUESTION)?;
-        }
         rewrite::replace(&path, ENDING.as_bytes()).map_err(failed)?;
         systemctl(&["daemon-reload"], START_LIMIT)?;
         systemctl(&["stop", unit], STOP_LIMIT)?;
         systemctl(&["reset-failed", unit], QUESTION).ok();
+        // Not before: somebody may wait for the original to be ended.
+        if systemctl(&["is-enabled", unit], QUESTION).is_ok_and(|said| said.trim() == "enabled") {
+            let note = self.note(unit);
+            std::fs::write(&note, "").map_err(|error| Mishap::file(&note, &error))?;
+            systemctl(&["disable", unit], BOOT_LIMIT)?;
+        }
         Ok(())
     }
 
@@ -223,7 +226,7 @@ impl Services for Systemd {
         let note = self.note(unit);
         systemctl(&["start", unit], START_LIMIT)?;
         if note.exists() {
-            systemctl(&["enable", unit], QUESTION)?;
+            systemctl(&["enable", unit], BOOT_LIMIT)?;
             rewrite::remove(&note).map_err(|error| Mishap::file(&note, &error))?;
         }
         Ok(())
