@@ -50,15 +50,19 @@ pub fn in_and_out(guest: &Guest) -> Done {
     }
     guest.run(TO_THE_PORT)?;
     flow::unsigned(guest, 8)?;
-    signed(guest, "theoris adopt dkim")
+    signed(guest, "theoris adopt dkim").map(drop)
 }
 
 fn out(guest: &Guest) -> Done {
-    signed(guest, "theoris release dkim")?;
+    let said = signed(guest, "theoris release dkim")?;
+    if said.contains("nobody listened") {
+        return Err(format!("there was a gap:\n{said}"));
+    }
     guest.run(THEIRS).map(drop)
 }
 
-fn signed(guest: &Guest, command: &str) -> Done {
+fn signed(guest: &Guest, command: &str) -> Result<String, String> {
     let said = guest.run(command)?;
-    flow::more(guest, 12, Mood::Calm).map_err(|why| format!("{command}\n{said}{why}"))
+    flow::more(guest, 12, Mood::Calm).map_err(|why| format!("{command}\n{said}{why}"))?;
+    Ok(said)
 }

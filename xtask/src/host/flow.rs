@@ -31,21 +31,32 @@ pub fn start(guest: &Guest) -> Done {
 /// Waits until `more` messages were accepted and all accepted ones have arrived. Gives the Message-IDs of those that were
 /// not signed, if `unsigned` may be.
 pub fn more(guest: &Guest, more: usize, mood: Mood) -> Done {
-    let unsigned = ask(guest, &format!("more {more}"), mood)?;
+    let unsigned = ask(guest, &format!("more {more}"), mood)?.unsigned;
     if unsigned.is_empty() { Ok(()) } else { Err(format!("not signed: {unsigned:?}")) }
 }
 
 /// The same, where a filter has just gone: the Message-IDs of what it did not sign.
 pub fn unsigned(guest: &Guest, more: usize) -> Result<Vec<String>, String> {
-    ask(guest, &format!("more {more}"), Mood::Calm)
+    ask(guest, &format!("more {more}"), Mood::Calm).map(|told| told.unsigned)
 }
 
-/// All mail has arrived, once; every mailbox was looked through.
-pub fn end(guest: &Guest) -> Done {
-    ask(guest, "end", Mood::Calm).map(drop)
+/// What is left to judge.
+struct Told {
+    unsigned: Vec<String>,
+    accepted: usize,
 }
 
-fn ask(guest: &Guest, words: &str, mood: Mood) -> Result<Vec<String>, String> {
+/// All mail has arrived, once; every mailbox was looked through. Gives how many messages were accepted until now.
+pub fn end(guest: &Guest) -> Result<usize, String> {
+    let told = ask(guest, "end", Mood::Calm)?;
+    if told.unsigned.is_empty() {
+        Ok(told.accepted)
+    } else {
+        Err(format!("not signed: {:?}", told.unsigned))
+    }
+}
+
+fn ask(guest: &Guest, words: &str, mood: Mood) -> Result<Told, String> {
     let said = guest.run(&format!("{ASK} {words}"))?;
     let told: Value = serde_json::from_str(said.trim()).map_err(|_| said.clone())?;
     let list = |name: &str| -> Vec<String> {
@@ -67,5 +78,9 @@ fn ask(guest: &Guest, words: &str, mood: Mood) -> Result<Vec<String>, String> {
     if twice.len() * TWICE > accepted || number("most") > 2 {
         bad.push(format!("{} of {accepted} came twice: {twice:?}", twice.len()));
     }
-    if bad.is_empty() { Ok(list("unsigned")) } else { Err(format!("{words}: {bad:#?}")) }
+    if bad.is_empty() {
+        Ok(Told { unsigned: list("unsigned"), accepted })
+    } else {
+        Err(format!("{words}: {bad:#?}"))
+    }
 }

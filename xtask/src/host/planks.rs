@@ -58,7 +58,7 @@ pub fn swapped(guest: &mut Guest, step: &dyn Fn(&str)) -> Done {
         }
         step(&format!("docs/migration.md: {}", section.heading));
     }
-    flow::end(guest).map_err(|problem| told(guest, &problem))?;
+    let messages = flow::end(guest).map_err(|problem| told(guest, &problem))?;
     let left = guest.run(LEFT)?;
     if !left.trim().is_empty() {
         return Err(format!("left behind: {left}"));
@@ -67,9 +67,9 @@ pub fn swapped(guest: &mut Guest, step: &dyn Fn(&str)) -> Done {
     if after != before {
         return Err(format!("the host's files differ:\nbefore:\n{before}\nafter:\n{after}"));
     }
-    step(
-        "every message arrived once, signed; UIDs, flags and UIDLs are as they were, and every file of the host",
-    );
+    step(&format!(
+        "every one of {messages} messages arrived, signed; UIDs, flags and UIDLs are as they were, and every file of the host"
+    ));
     Ok(())
 }
 
