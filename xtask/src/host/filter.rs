@@ -43,13 +43,13 @@ pub fn in_and_out(guest: &Guest) -> Done {
     out(guest)?;
     guest.run(RESTARTED)?;
     guest.run(TO_A_PATH)?;
-    flow::unsigned(guest, 8)?;
+    flow::unsigned(guest, 8, Mood::Calm)?;
     for _ in 0..2 {
         signed(guest, "theoris adopt dkim")?;
         out(guest)?;
     }
     guest.run(TO_THE_PORT)?;
-    flow::unsigned(guest, 8)?;
+    flow::unsigned(guest, 8, Mood::Calm)?;
     signed(guest, "theoris adopt dkim").map(drop)
 }
 

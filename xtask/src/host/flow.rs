@@ -36,8 +36,8 @@ pub fn more(guest: &Guest, more: usize, mood: Mood) -> Done {
 }
 
 /// The same, where a filter has just gone: the Message-IDs of what it did not sign.
-pub fn unsigned(guest: &Guest, more: usize) -> Result<Vec<String>, String> {
-    ask(guest, &format!("more {more}"), Mood::Calm).map(|told| told.unsigned)
+pub fn unsigned(guest: &Guest, more: usize, mood: Mood) -> Result<Vec<String>, String> {
+    ask(guest, &format!("more {more}"), mood).map(|told| told.unsigned)
 }
 
 /// What is left to judge.

@@ -91,7 +91,7 @@ fn command(guest: &Guest, line: &Line) -> Done {
 
 /// What went out unsigned has its queue id in the words of the release.
 fn named(guest: &Guest, said: &str) -> Done {
-    for name in flow::unsigned(guest, SOME)? {
+    for name in flow::unsigned(guest, SOME, Mood::Calm)? {
         let log = guest.run(&format!(
             "journalctl -b --facility=mail -o cat --no-pager | grep -F 'message-id={name}' | head -n 1"
         ))?;
