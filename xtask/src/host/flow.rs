@@ -21,6 +21,8 @@ pub enum Mood {
 /// Sessions that one swap or reload may cut, or turn away with a temporary error: those that are just logging in while
 /// Dovecot's auth is replaced, of two readers in up to three reloads; and those that a reload of Postfix cuts.
 const CUT: usize = 8;
+/// How a client of submission sees that Dovecot's auth was replaced while it was asked.
+const AUTH_LOST: &str = "Temporary authentication failure: Connection lost to authentication server";
 /// A reload of Postfix may send what its queue manager has under way once more: at most one message in so many.
 const TWICE: usize = 20;
 
@@ -67,8 +69,11 @@ fn ask(guest: &Guest, words: &str, mood: Mood) -> Result<Told, String> {
     let mut bad = list("wrong");
     if mood == Mood::Calm {
         bad.extend(list("refused").into_iter().map(|text| format!("refused: {text}")));
-        bad.extend(list("put-off").into_iter().map(|text| format!("put off: {text}")));
-        let cut = list("cut");
+        let mut cut = list("cut");
+        let (lost, put_off): (Vec<String>, Vec<String>) =
+            list("put-off").into_iter().partition(|text| text.contains(AUTH_LOST));
+        cut.extend(lost);
+        bad.extend(put_off.into_iter().map(|text| format!("put off: {text}")));
         if cut.len() > CUT {
             bad.extend(cut.into_iter().map(|text| format!("cut: {text}")));
         }
