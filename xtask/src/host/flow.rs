@@ -22,7 +22,8 @@ pub enum Mood {
 /// Dovecot's auth is replaced, of two readers in up to three reloads; and those that a reload of Postfix cuts.
 const CUT: usize = 8;
 /// How a client of submission sees that Dovecot's auth was replaced while it was asked.
-const AUTH_LOST: &str = "Temporary authentication failure: Connection lost to authentication server";
+const AUTH_LOST: &str =
+    "Temporary authentication failure: Connection lost to authentication server";
 /// A reload of Postfix may send what its queue manager has under way once more: at most one message in so many.
 const TWICE: usize = 20;
 
