@@ -42,6 +42,8 @@ struct Config {
     #[serde(default)]
     reload_grace_ms: Option<u64>,
     #[serde(default)]
+    stop_grace_ms: Option<u64>,
+    #[serde(default)]
     fail: Option<String>,
     #[serde(default)]
     watch: Option<PathBuf>,
@@ -175,6 +177,9 @@ fn plan(config: Config, problems: Problems) -> Plan {
     }
     if let Some(grace) = config.reload_grace_ms {
         plan.grace.reload = Duration::from_millis(grace);
+    }
+    if let Some(grace) = config.stop_grace_ms {
+        plan.grace.stop = Duration::from_millis(grace);
     }
     plan
 }

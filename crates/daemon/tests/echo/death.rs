@@ -67,7 +67,7 @@ fn a_connection_that_does_not_end_is_cut_at_the_stop() {
 
 #[test]
 fn who_is_asked_ends_after_those_who_ask() {
-    let mut echo = Echo::start(json!({}));
+    let mut echo = Echo::start(json!({ "stop_grace_ms": 60_000 }));
     let mut client = echo.connect();
     echo.signal(Signal::SIGTERM);
     echo.until("STOPPING=1");
