@@ -125,7 +125,7 @@ fn the_modes_are_what_theoris_toml_says() {
     }
     let mut echo = Echo::launch(json!({}), true, &[("THEORIS__SANDBOX", "maybe".as_ref())]);
     assert_eq!(echo.wait().code(), Some(78));
-    assert!(echo.log().contains("unknown variant"), "{}", echo.log());
+    echo.logged("unknown variant");
 }
 
 #[test]
