@@ -32,8 +32,14 @@ impl Worker<'_> {
         let sign = if on { '+' } else { '-' };
         let silent = if self.dice.one_in(2) { ".SILENT" } else { "" };
         let command = format!("UID STORE {} {sign}FLAGS{silent} ({})", set(keys), names(words));
+        let began = self.world.began.elapsed();
         self.session.must(&command);
-        keys.iter().for_each(|key| self.world.model().stored(*key, words, on));
+        let (side, ended) = (self.session.side, self.world.began.elapsed());
+        let what = format!("{side:?} {began:.3?}-{ended:.3?} {sign}{}", names(words));
+        for key in keys {
+            self.world.model().stored(*key, words, on);
+            self.world.model().note(*key, what.clone());
+        }
     }
 
     pub fn store(&mut self) {

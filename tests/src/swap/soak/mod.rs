@@ -43,6 +43,7 @@ const ROUNDS: usize = 4;
 struct World {
     servers: Servers,
     model: Mutex<Model>,
+    began: Instant,
 }
 
 impl World {
@@ -62,7 +63,7 @@ fn dovecot_and_ours_at_random_work_on_one_maildir() {
     println!("THEORIS_SOAK_SEED={seed}");
     let began = Instant::now();
     let long = number("THEORIS_SOAK_SECONDS").map(Duration::from_secs);
-    let world = World { servers, model: Mutex::new(Model::default()) };
+    let world = World { servers, model: Mutex::new(Model::default()), began };
     checks::prepare(&world);
     let dice = |number: usize| Dice::new(seed.wrapping_mul(1000).wrapping_add(number as u64));
     let mut workers: Vec<Worker<'_>> =

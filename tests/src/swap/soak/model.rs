@@ -84,6 +84,8 @@ struct Message {
     clear: u32,
     /// Taken away, and confirmed.
     gone: bool,
+    /// The last changes of words and who confirmed them, for whoever has to find out what went wrong.
+    history: Vec<String>,
 }
 
 impl Message {
@@ -92,7 +94,7 @@ impl Message {
             Some(_) => (0, now, ALL & !now),
             None => (ALL, 0, 0),
         };
-        Self { id: id.to_owned(), owner, now, open, set, clear, gone: false }
+        Self { id: id.to_owned(), owner, now, open, set, clear, gone: false, history: Vec::new() }
     }
 
     fn begin_round(&mut self) {
@@ -220,6 +222,14 @@ impl Model {
         message.open &= !words;
     }
 
+    pub fn note(&mut self, key: Key, what: String) {
+        let Some(message) = self.messages.get_mut(&key) else { return };
+        if message.history.len() >= 8 {
+            message.history.remove(0);
+        }
+        message.history.push(what);
+    }
+
     /// The message's taking away was confirmed.
     pub fn gone(&mut self, key: Key) {
         if let Some(message) = self.messages.get_mut(&key) {
@@ -280,8 +290,9 @@ impl Model {
             } else if message.wrong(*words) != 0 {
                 let (now, open) = (names(message.now), names(message.open));
                 wrong.push(format!(
-                    "UID {uid}, {id}: has {}, should have {now} (open: {open})",
-                    names(*words)
+                    "UID {uid}, {id}: has {}, should have {now} (open: {open}; {:?})",
+                    names(*words),
+                    message.history
                 ));
             }
         }

@@ -41,6 +41,12 @@ const ORDINARY: &[&str] = &[
     " ready: generation 1, ",
 ];
 
+/// Dovecot's warning of a message that was moved away and came back under its old file name, before the line of its old
+/// UID was gone: it gets a new UID, as it has to. Dovecot says so with nobody else there: in four of five runs of 30 s
+/// with `THEORIS_SOAK_ALONE` (seeds 201 to 204; not 34). Its text, with a number, a name and two UIDs between.
+const CAME_BACK: [&str; 4] =
+    ["Warning: /", "/dovecot-uidlist: Duplicate file entry at line ", " (uid ", " -> "];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Ours,
@@ -126,8 +132,10 @@ impl Servers {
     pub fn complaints(&self) -> Vec<String> {
         let said = |side: Side, log: &Log| -> Vec<String> {
             let lines = log.lines().into_iter().map(|line| line.text);
-            let unusual =
-                lines.filter(|text| !ORDINARY.iter().any(|known| is_ordinary(text, known)));
+            let unusual = lines.filter(|text| {
+                let came_back = side == Side::Theirs && has_in_order(text, &CAME_BACK);
+                !came_back && !ORDINARY.iter().any(|known| is_ordinary(text, known))
+            });
             unusual.map(|text| format!("{side:?}: {text}")).collect()
         };
         [said(Side::Ours, &self.log), said(Side::Theirs, &self.dovecot.log)].concat()
@@ -141,6 +149,12 @@ impl Drop for Servers {
             eprintln!("the logs: {:#?}", self.complaints());
         }
     }
+}
+
+fn has_in_order(line: &str, parts: &[&str]) -> bool {
+    let after = |rest: &'_ str, part: &&str| rest.find(part).map(|at| at + part.len());
+    let mut at = 0;
+    parts.iter().all(|part| after(&line[at..], part).map(|end| at += end).is_some())
 }
 
 fn is_ordinary(line: &str, known: &str) -> bool {
