@@ -19,10 +19,12 @@ struct Trap {
 }
 
 const TRAPS: &[Trap] = &[
+    // The hook once more: systemd 252 fails a reload (219/CGROUP) when it has just taken away the empty control group of
+    // postfix.service, which has no process of its own.
     Trap {
         what: "resolv.conf changes, and Debian reloads Postfix",
         script: "echo '# changed' >> /etc/resolv.conf; for hook in /etc/network/if-up.d/postfix /etc/resolvconf/update-libc.d/postfix; do \
-                 [ ! -x $hook ] || IFACE=eth0 ADDRFAM=inet $hook || { echo $hook: exit $?; IFACE=eth0 ADDRFAM=inet sh -ex $hook; systemctl status --no-pager postfix; exit 1; }; done",
+                 [ ! -x $hook ] || IFACE=eth0 ADDRFAM=inet $hook || IFACE=eth0 ADDRFAM=inet sh -ex $hook; done",
         mood: Mood::Calm,
         cut: 0,
         shows: "",
