@@ -168,7 +168,9 @@ impl Userdb {
     }
 
     /// Has a login that a login process reports confirmed, once, with the user's userdb fields
-    /// (`REQUEST`). The process that asks must be this one: the server compares its pid.
+    /// (`REQUEST`). The process that asks must be this one: the server compares its pid. At a reload two auth processes
+    /// serve for some seconds, and the one that we are connected to may not be the one that saw the login: a new
+    /// connection, which meets the new one, is asked once more.
     ///
     /// # Errors
     ///
@@ -181,7 +183,14 @@ impl Userdb {
             let (ticket, params) = (ticket.clone(), params.clone());
             MasterRequest::Request { id, ticket, params }
         };
-        self.ask(Arc::new(request)).await
+        let request = Arc::new(request);
+        match self.ask(Arc::clone(&request) as _).await? {
+            found @ Answer::Found(_) => Ok(found),
+            Answer::NotFound | Answer::Failed { .. } => {
+                *self.0.connection.lock().await = None;
+                self.ask(request).await
+            }
+        }
     }
 
     /// The names of all users (`LIST`), over a connection of its own.
@@ -370,17 +379,15 @@ mod tests {
     use crate::testing::Script;
 
     #[tokio::test]
-    async fn users_are_found_or_not_and_logins_confirmed() {
+    async fn users_are_found_or_not() {
         let script = Script::new("VERSION\t1\t1\nSPID\t7\n");
         let userdb = Userdb::new(script.path());
-        let confirm = format!("REQUEST\t3\t5\t6\tc00c1e\tsession_pid={}", std::process::id());
         let server = script.serve(&[
             (
                 "USER\t1\tInfo@a\tservice=lmtp",
                 "USER\t1\tinfo\tsystem_groups_user=info\tuid=1003\tgid=1003\thome=/home/info\n",
             ),
             ("USER\t2\tx\tservice=lmtp", "NOTFOUND\t2\n"),
-            (&confirm, "FAIL\t3\n"),
         ]);
         let lookup = Lookup::service("lmtp");
         let Answer::Found(user) = userdb.user("Info@a", &lookup).await.unwrap() else {
@@ -389,10 +396,30 @@ mod tests {
         assert_eq!((user.name.as_str(), user.uid(), user.gid()), ("info", Some(1003), Some(1003)));
         assert_eq!(user.home(), Some(Path::new("/home/info")));
         assert!(matches!(userdb.user("x", &lookup).await.unwrap(), Answer::NotFound));
-        let ticket = Ticket { client_pid: 5, auth_id: 6, cookie: "c00c1e".into() };
-        assert!(matches!(userdb.confirm(&ticket).await.unwrap(), Answer::Failed { .. }));
         drop(userdb);
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_login_that_one_auth_process_does_not_know_is_asked_of_the_next() {
+        let script = Script::new("VERSION\t1\t1\nSPID\t7\n");
+        let userdb = Userdb::new(script.path());
+        let confirm =
+            |id| format!("REQUEST\t{id}\t5\t6\tc00c1e\tsession_pid={}", std::process::id());
+        let ticket = Ticket { client_pid: 5, auth_id: 6, cookie: "c00c1e".into() };
+        let asked =
+            tokio::spawn(
+                async move { (userdb.confirm(&ticket).await, userdb.confirm(&ticket).await) },
+            );
+        script.serve(&[(&confirm(1), "FAIL\t1\n")]).await.unwrap();
+        script
+            .serve(&[(&confirm(1), "USER\t1\tinfo\tuid=1003\n"), (&confirm(2), "FAIL\t2\n")])
+            .await
+            .unwrap();
+        script.serve(&[(&confirm(1), "FAIL\t1\n")]).await.unwrap();
+        let (known, unknown) = asked.await.unwrap();
+        assert!(matches!(known.unwrap(), Answer::Found(_)));
+        assert!(matches!(unknown.unwrap(), Answer::Failed { .. }));
     }
 
     #[test]
