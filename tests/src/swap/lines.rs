@@ -21,7 +21,8 @@ pub enum When {
     InASwap(usize),
 }
 
-const BEGINS: &str = "test: a swap begins";
+/// In a log: a swap begins here.
+pub const BEGINS: &str = "test: a swap begins";
 
 /// Notes in a log of the originals that a swap begins here; they append to it too.
 pub fn swap_begins(log: &Path) {

@@ -1,5 +1,6 @@
 //! One plank swapped into running originals and out again, by `theoris adopt` and `theoris release`, while mail flows.
 
+mod by_harness;
 mod dkim;
 mod give_back;
 mod lines;

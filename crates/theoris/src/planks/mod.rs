@@ -14,7 +14,7 @@ mod hand;
 mod hold;
 pub mod marks;
 mod postfix;
-mod process;
+pub mod process;
 mod prospect;
 mod record;
 mod rewrite;
