@@ -15,6 +15,7 @@ mod read;
 use std::fmt::{self, Write};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ pub(crate) fn init(log: &Log, name: &str, target: Target) {
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines));
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if ENDING.load(Ordering::Relaxed) {
+            return;
+        }
         crate::metrics::counter("panics_total", "Panics, each of which ended one connection.")
             .add(1);
         tracing::error!(target: "mail", "panic: {}", panic.to_string().replace('\n', ": "));
@@ -52,6 +56,14 @@ pub(crate) fn init(log: &Log, name: &str, target: Target) {
             previous(panic);
         }
     }));
+}
+
+/// Its connections have ended, or their time is over: tokio's timers panic in tasks that still run when it stops.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// This process serves nobody any more, and nothing that happens to its tasks harms anybody.
+pub(crate) fn nobody_is_served() {
+    ENDING.store(true, Ordering::Relaxed);
 }
 
 /// From now on lines go to these files, which are those of `log` in their order, opened.

@@ -273,8 +273,9 @@ impl<D: Daemon> Supervisor<D> {
         payload: &[u8],
         descriptors: Vec<OwnedFd>,
     ) {
-        let from = self.processes.get(&from).map_or(String::new(), |from| from.role.clone());
-        match self.worker_for(&from, role, &identity) {
+        let known = self.processes.get(&from).map(|from| (from.role.clone(), from.generation));
+        let (from, generation) = known.unwrap_or_default();
+        match self.worker_for(&from, generation, role, &identity) {
             Ok(process) => {
                 process.sent += 1;
                 let delivered = process.send(&ToWorker::HandOver(identity), payload, descriptors);
@@ -292,10 +293,15 @@ impl<D: Daemon> Supervisor<D> {
     fn worker_for(
         &mut self,
         from: &str,
+        generation: u64,
         name: &str,
         identity: &Identity,
     ) -> Result<&mut Process, String> {
-        let plan = &self.generation.plan;
+        // A worker that is ready serves, even while others of its generation still start.
+        let starting = self.candidate.as_ref().map(|candidate| &candidate.generation);
+        let serving = starting.filter(|starting| starting.number == generation);
+        let Generation { plan, number, .. } = serving.unwrap_or(&self.generation);
+        let number = *number;
         let role = plan.roles.iter().find(|role| role.name == name);
         let role = role.ok_or_else(|| "there is no such role".to_owned())?.clone();
         let Processes::OnDemand { max, .. } = role.processes else {
@@ -305,7 +311,6 @@ impl<D: Daemon> Supervisor<D> {
             return Err(format!("role {from} is not in hand_over_from of role {name}"));
         }
         users::check(&plan.users, identity)?;
-        let number = self.generation.number;
         let fits = |process: &Process| {
             process.role == name
                 && process.uid == Some(identity.uid)

@@ -189,8 +189,9 @@ impl<D: Daemon> Supervisor<D> {
 
     fn drop_candidate(&mut self) {
         let Some(candidate) = self.candidate.take() else { return };
-        for id in &candidate.processes {
-            if let Some(process) = self.processes.get_mut(id) {
+        let number = candidate.generation.number;
+        for (id, process) in &mut self.processes {
+            if candidate.processes.contains(id) || process.generation == number {
                 process.kill();
             }
         }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{HandedOver, Worker, lock, until};
 use crate::descriptors::{self, Channel, Datagram};
 use crate::handover::{self, FromWorker, ToWorker};
-use crate::{WorkerError, metrics, tls};
+use crate::{WorkerError, log, metrics, tls};
 
 /// How long a worker without its supervisor may take to finish.
 const ORPHANED: Duration = Duration::from_secs(3);
@@ -62,6 +62,7 @@ impl Worker {
         let runtime =
             builder.enable_all().build().map_err(WorkerError::io("starting the runtime"))?;
         let result = runtime.block_on(self.drive(service));
+        log::nobody_is_served();
         runtime.shutdown_timeout(Duration::from_millis(500));
         result
     }

@@ -174,7 +174,8 @@ fn hold_queue_manager(queue: &Path, master: i32) -> Vec<Held> {
         let managers = process::children(master, QUEUE_MANAGER);
         let held: Vec<Held> =
             managers.iter().filter_map(|pid| Held::first_thread(*pid).ok()).collect();
-        if held.is_empty() || until(QUIET, || is_quiet(&active)).is_ok() {
+        let quiet = || is_quiet(&active) && !is_asking(queue, master);
+        if held.is_empty() || until(QUIET, quiet).is_ok() {
             return held;
         }
         drop(held);
@@ -189,6 +190,34 @@ fn is_quiet(active: &Path) -> bool {
         std::thread::sleep(PULSE);
         !process::is_open_below(active)
     })
+}
+
+/// Services of Postfix that deliver nothing; all others below `private` are the queue manager's.
+const NO_TRANSPORTS: [&str; 13] = [
+    "anvil",
+    "bounce",
+    "defer",
+    "dnsblog",
+    "postlog",
+    "proxymap",
+    "proxywrite",
+    "rewrite",
+    "scache",
+    "tlsmgr",
+    "tlsproxy",
+    "trace",
+    "verify",
+];
+
+/// Whether a request is half made: an agent of master has been connected to, and knows no message yet.
+fn is_asking(queue: &Path, master: i32) -> bool {
+    let entries = fs::read_dir(queue.join("private")).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let asked = names.filter(|name| {
+        !name.starts_with('.') && !NO_TRANSPORTS.contains(&name.as_str()) && !name.contains("auth")
+    });
+    let at: Vec<Address> = asked.map(|name| bound(&format!("private/{name}"))).collect();
+    process::served(&process::tree(master), &at) > 0
 }
 
 fn hang_up(master: i32) -> Result<(), Mishap> {
