@@ -4,10 +4,13 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use harness::log::eventually;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use theoris::planks::process;
 
 use super::dkim;
 use super::lines::Allowed;
-use super::rig::{Host, is_empty};
+use super::rig::{Host, Traffic, is_empty};
 use super::smtp_out::{AT_A_RELOAD, Out, can_run};
 
 /// What Postfix may say when the run that held a socket open is killed: connections that nobody had taken yet are reset.
@@ -238,6 +241,45 @@ fn kill_at(host: &Host, words: &[&str], step: &str) {
         found
     });
     assert!(found, "{words:?} never came to {step:?}");
+}
+
+/// Killed when OpenDKIM has been started with a socket of ours, which nobody finds yet: the next call puts it in its place.
+#[test]
+fn a_release_that_ends_before_opendkim_has_its_path_is_completed() {
+    if !dkim::can_run() {
+        return;
+    }
+    let host = dkim::host(dkim::on_unix, "tempfail");
+    dkim::wait_for_filter(&host);
+    let given = host.scratch.join("spool/milter/.theoris-given-socket");
+    let opendkim = || {
+        let pid = host.services.pid(dkim::UNIT)?;
+        (process::command(pid) == "opendkim").then_some(Pid::from_raw(pid))
+    };
+    let hit = (0..10).any(|_| {
+        host.must(&["adopt", "dkim"]);
+        let mut child = host.command(&["release", "dkim"]).stdout(Stdio::null()).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() && opendkim().is_none() {
+            std::thread::yield_now();
+        }
+        // It has the socket, and while it takes no client the run waits.
+        let stopped = opendkim().filter(|pid| kill(*pid, Signal::SIGSTOP).is_ok());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let hit = stopped.is_some() && given.exists();
+        stopped.map(|pid| kill(pid, Signal::SIGCONT));
+        let text = harness::services::said(&host.theoris(&["release", "smtp-out"]));
+        assert!(text.contains("smtp-out is not adopted"), "{text}");
+        hit
+    });
+    assert!(hit, "no run was killed between the two");
+    assert!(!given.exists());
+    assert!(host.services.pid("theoris-dkim-milter.service").is_none());
+    let traffic = Traffic::start(host.postfix().port, 1, &["inbox@virt.example"]);
+    traffic.flows(3);
+    traffic.end();
+    host.queue_empties();
+    host.no_complaints(&[]);
 }
 
 /// OpenDKIM removes the socket's path on its way out, even when it is ours by then; it must not get the chance.

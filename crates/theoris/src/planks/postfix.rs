@@ -117,6 +117,12 @@ pub fn put_back(path: &Path, of: &Holder) -> Result<bool, Mishap> {
     if leads_to(path, &socket) == Some(true) {
         return Ok(true);
     }
+    // A run that was killed had started the original with this socket, and not put it in its place.
+    let given = process::given_name(path);
+    if leads_to(&given, &socket) == Some(true) {
+        fs::rename(&given, path).map_err(|error| Mishap::file(&given, &error))?;
+        return Ok(true);
+    }
     let second = kept(path, socket.pid).filter(|second| second.exists());
     let Some(second) = second.filter(|second| leads_to(second, &socket) != Some(false)) else {
         return Ok(false);
