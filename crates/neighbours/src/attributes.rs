@@ -23,6 +23,27 @@ pub enum AttrIoError {
     Closed,
 }
 
+impl AttrIoError {
+    /// What a client meets while a server is being replaced. Postfix's own clients try once more before they warn.
+    #[must_use]
+    pub fn is_of_a_restart(&self) -> bool {
+        match self {
+            Self::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::NotFound)
+            }
+            Self::Closed => true,
+            Self::Protocol(_) | Self::Timeout => false,
+        }
+    }
+}
+
+/// Whether the client has gone before it was answered: a queue manager that was replaced, of which Postfix's agents say
+/// nothing either.
+#[must_use]
+pub fn has_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
 /// Attribute lists over a stream, bounded in size and time.
 #[derive(Debug)]
 pub struct AttrStream<S> {

@@ -1,5 +1,6 @@
 //! The agents that deliver nothing: error (mail bounces), retry (mail waits), discard (mail is gone).
 
+use neighbours::attributes::has_gone;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +137,9 @@ impl Agent {
             while stream.read(&mut rest).await? > 0 {}
             Ok::<(), std::io::Error>(())
         };
-        if let Ok(Err(error)) = timeout(self.timeout, conversation).await {
+        if let Ok(Err(error)) = timeout(self.timeout, conversation).await
+            && !has_gone(&error)
+        {
             self.log.warning(&format!("delivery request: {error}"));
         }
     }

@@ -1,5 +1,6 @@
 //! The services: they take delivery requests from the queue manager and answer each when every recipient's fate is known.
 
+use neighbours::attributes::has_gone;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -124,7 +125,9 @@ impl Service {
     }
 
     async fn serve(&self, accepted: Accepted) {
-        if let Err(error) = self.converse(accepted.stream).await {
+        if let Err(error) = self.converse(accepted.stream).await
+            && !has_gone(&error)
+        {
             self.reporter.note(&format!("warning: delivery request: {error}"));
         }
     }

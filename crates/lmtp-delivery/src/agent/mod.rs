@@ -13,6 +13,7 @@ pub mod settings;
 mod user;
 mod virtual_mailbox;
 
+use neighbours::attributes::has_gone;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -92,7 +93,9 @@ impl Service {
     }
 
     async fn serve(&self, connection: Connection) {
-        if let Err(error) = self.converse(connection.stream).await {
+        if let Err(error) = self.converse(connection.stream).await
+            && !has_gone(&error)
+        {
             self.warn(&format!("delivery request: {error}"));
         }
     }

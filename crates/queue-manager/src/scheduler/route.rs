@@ -116,6 +116,7 @@ async fn resolve(context: &Context, facts: &Facts, recipient: &Recipient) -> Opt
     for attempt in 1..=ATTEMPTS {
         match context.rewrite.resolve(facts.sender(), &recipient.address).await {
             Ok(resolution) => return Some(resolution),
+            Err(error) if attempt == 1 && error.is_of_a_restart() => {}
             Err(error) => {
                 context.log.warning(&format!("problem talking to service rewrite: {error}"));
             }
