@@ -1,16 +1,21 @@
-//! The plank authd, which no command swaps yet, under every kind of mail: in and out by the harness, all else being the
-//! originals.
+//! Planks that no command swaps yet, under every kind of mail: queue-manager and authd, in and out by the harness as
+//! `docs/swapping.md` says, all else being the originals.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use harness::Log;
 use harness::daemon::Daemon;
-use harness::log::eventually;
-use harness::swap::{keep, put_back};
-use theoris::planks::process;
+use harness::log::{eventually, settled};
+use harness::postfix::Postfix;
+use harness::swap::{QUEUE, Service, keep, listening, put_back, sockets};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use theoris::planks::process::{self, Address};
 
 use super::lines::{Allowed, BEGINS, When, complaints};
 use super::mix::{Expected, Logins, Milter, Mix, Way, can_run};
+use super::smtp_out::AT_A_RELOAD;
 
 /// The sockets of Dovecot's `service auth`.
 const AUTH: [&str; 6] = [
@@ -21,6 +26,9 @@ const AUTH: [&str; 6] = [
     "login/login",
     "token-login/tokenlogin",
 ];
+const QMGR: &[Service<'static>] = &[("qmgr", "unix")];
+/// Clients keep their connections to it, and ask again when it ends.
+const REWRITE: Service<'static> = ("rewrite", "unix");
 
 /// One daemon of ours, and what all its runs have said.
 #[derive(Default)]
@@ -39,10 +47,14 @@ impl Plank {
         self.running = Some(Daemon::start_with(name, &run, &words, self.log.clone(), |_| {}));
     }
 
+    fn daemon(&self) -> &Daemon {
+        self.running.as_ref().unwrap()
+    }
+
     /// Nobody has reached its sockets whom it has not accepted.
     #[track_caller]
     fn nobody_waits(&self) {
-        let pid = self.running.as_ref().unwrap().pid();
+        let pid = self.daemon().pid();
         eventually("nobody to wait", || (process::waiting(pid) == 0).then_some(()));
     }
 
@@ -62,6 +74,98 @@ impl Plank {
 
 fn show(path: &Path) -> String {
     path.display().to_string()
+}
+
+fn signal(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal); // it may have ended
+}
+
+/// Waits until none of master's processes serves a client at these sockets, and none waits there. Ours have their places.
+#[track_caller]
+fn idle(postfix: &Postfix, services: &[Service<'_>]) {
+    let at: Vec<Address> =
+        sockets(services).iter().map(|name| Address::Unix(name.into())).collect();
+    let master = postfix.master_pid();
+    eventually("Postfix's own processes to be idle", || {
+        (process::served(&process::tree(master), &at) == 0).then_some(())
+    });
+}
+
+/// Stops Postfix's queue manager at an instant at which no agent delivers: the one that a reload starts asks again for what
+/// the old one has asked for and no agent has begun.
+#[track_caller]
+fn hold_queue_manager(postfix: &Postfix, master: i32) -> Vec<i32> {
+    let active = postfix.queue().join("active");
+    // Between a request and the opening of the file there is hardly any time.
+    let quiet = || {
+        (0..3).all(|_| {
+            std::thread::park_timeout(Duration::from_millis(5));
+            !process::is_open_below(&active)
+        })
+    };
+    eventually("an instant without a delivery", || {
+        let held = process::children(master, "qmgr");
+        held.iter().for_each(|pid| signal(*pid, Signal::SIGSTOP));
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(2) {
+            if quiet() {
+                return Some(held);
+            }
+        }
+        held.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
+        None
+    })
+}
+
+/// Has master read master.cf, and waits until it has done so. The queue manager goes on at its end or afterwards: master
+/// waits for the end of every process of a service that goes.
+#[track_caller]
+fn reload(postfix: &Postfix, done: impl Fn(i32) -> bool) {
+    let master = postfix.master_pid();
+    let held = hold_queue_manager(postfix, master);
+    signal(master, Signal::SIGHUP);
+    let read = settled(|| {
+        held.iter().filter(|pid| has_to_end(**pid)).for_each(|pid| signal(*pid, Signal::SIGCONT));
+        let done = done(master);
+        (done, done)
+    });
+    held.into_iter().for_each(|pid| signal(pid, Signal::SIGCONT));
+    assert!(read, "master, pid {master}, does not do it:\n{}", postfix.log.text());
+}
+
+/// Whether SIGTERM waits for a process.
+fn has_to_end(pid: i32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let set = text.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or_default();
+    set & (1 << (Signal::SIGTERM as i32 - 1)) != 0
+}
+
+/// And master ends the services of the queue.
+const AT_OUR_RELOAD: [Allowed; AT_A_RELOAD.len() + 2] = {
+    let cleanup = Allowed {
+        line: "postfix/master: warning: process /usr/lib/postfix/sbin/cleanup pid * exit status 15",
+        when: When::InASwap(20),
+        why: "it had nothing to do when master ended it, and tells the signal as its status",
+    };
+    let mut all = [cleanup; AT_A_RELOAD.len() + 2];
+    all[1] = Allowed {
+        line: "postfix/*: warning: connect #1 to subsystem *: No such file or directory",
+        when: When::InASwap(3),
+        why: "master takes the name of a socket away before it binds its own; the client asks again",
+    };
+    let mut index = 0;
+    while index < AT_A_RELOAD.len() {
+        all[index + 2] = AT_A_RELOAD[index];
+        index += 1;
+    }
+    all
+};
+
+/// Whether master has all of these sockets open, or none.
+fn has(master: i32, services: &[Service<'_>], open: bool) -> bool {
+    let there = listening(master);
+    sockets(services).iter().all(|socket| there.contains(socket) == open)
 }
 
 /// Dovecot's lmtp keeps its connection to auth, as it does beside Dovecot's own; when that has ended behind it, it says so at
@@ -102,4 +206,60 @@ fn auth_under_every_kind_of_mail() {
         }
     });
     ours.is_quiet(&[]);
+}
+
+#[test]
+fn queue_under_every_kind_of_mail() {
+    if !can_run() {
+        return;
+    }
+    let (mix, mut ours) = (Mix::new(Milter::Unix, Logins::Some), Plank::default());
+    let main = show(&mix.host.postfix().config());
+    let around: Vec<Service<'_>> =
+        QUEUE.iter().copied().filter(|service| !QMGR.contains(service)).collect();
+    let short: Vec<Service<'_>> =
+        around.iter().copied().filter(|service| *service != REWRITE).collect();
+    let expected = Expected { postfix: &AT_OUR_RELOAD, ..Expected::default() };
+    mix.swapped_three_times(&expected, |mix, way| {
+        let postfix = mix.host.postfix();
+        match way {
+            Way::In => {
+                postfix.keep_held();
+                // First all but the queue manager: ours take the places of the sockets, and mail comes in without a gap.
+                postfix.without(&around);
+                ours.start(mix, "queue-manager", &["-c", &main]);
+                idle(postfix, &short);
+                // Two queue managers would both deliver: theirs has ended before ours begins.
+                postfix.without(QMGR);
+                reload(postfix, |master| has(master, QUEUE, false));
+                let master = postfix.master_pid();
+                eventually("the end of Postfix's queue manager", || {
+                    process::children(master, "qmgr").is_empty().then_some(())
+                });
+                ours.daemon().reload();
+            }
+            Way::Out => {
+                postfix.put_held_back();
+                ours.nobody_waits();
+                postfix.with(QMGR);
+                ours.daemon().reload();
+                eventually("the end of our queue manager", || {
+                    (!has_role(ours.daemon(), "queue-manager: qmgr")).then_some(())
+                });
+                postfix.with(&around);
+                reload(postfix, |master| has(master, QUEUE, true));
+                ours.nobody_waits();
+                ours.stop();
+            }
+        }
+    });
+    ours.is_quiet(&[]);
+}
+
+/// Whether a worker of this name lives.
+fn has_role(daemon: &Daemon, name: &str) -> bool {
+    daemon.workers().iter().any(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+    })
 }
