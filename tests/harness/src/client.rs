@@ -85,6 +85,18 @@ impl Client {
         Self::at(Ipv4Addr::LOCALHOST, port)
     }
 
+    /// As [`Client::tcp`], where perhaps nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// As connect(2).
+    pub fn try_tcp(port: u16) -> std::io::Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self::over(Transport::Tcp(stream)))
+    }
+
     /// To another address of this machine than 127.0.0.1.
     #[track_caller]
     pub fn at(address: Ipv4Addr, port: u16) -> Self {

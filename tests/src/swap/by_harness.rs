@@ -1,6 +1,7 @@
-//! Planks that no command swaps yet, under every kind of mail: queue-manager and authd, in and out by the harness as
-//! `docs/swapping.md` says, all else being the originals.
+//! The planks that no command swaps yet, under every kind of mail: smtpd, queue-manager, lmtp-delivery and authd, in and
+//! out by the harness as `docs/swapping.md` says, all else being the originals.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,14 @@ use harness::Log;
 use harness::daemon::Daemon;
 use harness::log::{eventually, settled};
 use harness::postfix::Postfix;
-use harness::swap::{QUEUE, Service, keep, listening, put_back, sockets};
+use harness::swap::{QUEUE, Service, children, keep, listening, put_back, sockets};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use theoris::planks::hand::Offer;
 use theoris::planks::process::{self, Address};
 
 use super::lines::{Allowed, BEGINS, When, complaints};
-use super::mix::{Expected, Logins, Milter, Mix, Way, can_run};
+use super::mix::{Expected, Logins, Milter, Mix, SENDERS, Way, can_run};
 use super::smtp_out::AT_A_RELOAD;
 
 /// The sockets of Dovecot's `service auth`.
@@ -26,6 +28,8 @@ const AUTH: [&str; 6] = [
     "login/login",
     "token-login/tokenlogin",
 ];
+/// What delivers into mailboxes for Postfix, beside Dovecot's lmtp.
+const AGENTS: &[Service<'static>] = &[("local", "unix"), ("virtual", "unix")];
 const QMGR: &[Service<'static>] = &[("qmgr", "unix")];
 /// Clients keep their connections to it, and ask again when it ends.
 const REWRITE: Service<'static> = ("rewrite", "unix");
@@ -56,6 +60,14 @@ impl Plank {
     fn nobody_waits(&self) {
         let pid = self.daemon().pid();
         eventually("nobody to wait", || (process::waiting(pid) == 0).then_some(()));
+    }
+
+    /// Nor does it serve anybody: a delivery that is cut is done twice.
+    #[track_caller]
+    fn is_idle(&self) {
+        let pid = self.daemon().pid();
+        let idle = || process::waiting(pid) == 0 && process::served(&process::tree(pid), &[]) == 0;
+        eventually("nobody to be served", || idle().then_some(()));
     }
 
     #[track_caller]
@@ -117,18 +129,22 @@ fn hold_queue_manager(postfix: &Postfix, master: i32) -> Vec<i32> {
     })
 }
 
-/// Has master read master.cf, and waits until it has done so. The queue manager goes on at its end or afterwards: master
-/// waits for the end of every process of a service that goes.
+/// Has master read master.cf, and waits until it has done so. `held` have been stopped before, and go on at their end or
+/// afterwards: master waits for the end of every process of a service that goes.
 #[track_caller]
-fn reload(postfix: &Postfix, done: impl Fn(i32) -> bool) {
+fn reload(postfix: &Postfix, mut held: Vec<i32>, done: impl Fn(i32) -> bool) {
     let master = postfix.master_pid();
-    let held = hold_queue_manager(postfix, master);
+    let managers = hold_queue_manager(postfix, master);
+    held.extend(&managers);
     signal(master, Signal::SIGHUP);
+    signal(master, Signal::SIGCONT);
     let read = settled(|| {
         held.iter().filter(|pid| has_to_end(**pid)).for_each(|pid| signal(*pid, Signal::SIGCONT));
         let done = done(master);
         (done, done)
     });
+    // It would end by itself, but first it would make the requests that it has half made.
+    managers.into_iter().for_each(|pid| signal(pid, Signal::SIGTERM));
     held.into_iter().for_each(|pid| signal(pid, Signal::SIGCONT));
     assert!(read, "master, pid {master}, does not do it:\n{}", postfix.log.text());
 }
@@ -141,14 +157,20 @@ fn has_to_end(pid: i32) -> bool {
     set & (1 << (Signal::SIGTERM as i32 - 1)) != 0
 }
 
-/// And master ends the services of the queue.
-const AT_OUR_RELOAD: [Allowed; AT_A_RELOAD.len() + 2] = {
+/// The harness ends Postfix's queue manager itself; and where master ends the services of the queue, cleanup.
+const AT_OUR_RELOAD: [Allowed; AT_A_RELOAD.len() + 3] = {
+    let manager = Allowed {
+        line: "postfix/master: warning: process /usr/lib/postfix/sbin/qmgr pid * killed by signal 15",
+        when: When::InASwap(1),
+        why: "by the harness, while it is held for the reload at which it would end",
+    };
     let cleanup = Allowed {
         line: "postfix/master: warning: process /usr/lib/postfix/sbin/cleanup pid * exit status 15",
         when: When::InASwap(20),
         why: "it had nothing to do when master ended it, and tells the signal as its status",
     };
-    let mut all = [cleanup; AT_A_RELOAD.len() + 2];
+    let mut all = [cleanup; AT_A_RELOAD.len() + 3];
+    all[0] = manager;
     all[1] = Allowed {
         line: "postfix/*: warning: connect #1 to subsystem *: No such file or directory",
         when: When::InASwap(3),
@@ -156,7 +178,7 @@ const AT_OUR_RELOAD: [Allowed; AT_A_RELOAD.len() + 2] = {
     };
     let mut index = 0;
     while index < AT_A_RELOAD.len() {
-        all[index + 2] = AT_A_RELOAD[index];
+        all[index + 3] = AT_A_RELOAD[index];
         index += 1;
     }
     all
@@ -209,6 +231,36 @@ fn auth_under_every_kind_of_mail() {
 }
 
 #[test]
+fn mda_under_every_kind_of_mail() {
+    if !can_run() {
+        return;
+    }
+    let (mix, mut ours) = (Mix::new(Milter::Unix, Logins::Some), Plank::default());
+    let (main, config) = (show(&mix.host.postfix().config()), show(&mix.dovecot.config()));
+    let expected = Expected { postfix: &AT_OUR_RELOAD, ..Expected::default() };
+    mix.swapped_three_times(&expected, |mix, way| {
+        let postfix = mix.host.postfix();
+        match way {
+            Way::In => {
+                keep(&mix.dovecot.lmtp);
+                postfix.without(AGENTS);
+                ours.start(mix, "lmtp-delivery", &["-c", &main, "--dovecot", &config]);
+                idle(postfix, AGENTS);
+                reload(postfix, Vec::new(), |master| has(master, AGENTS, false));
+            }
+            Way::Out => {
+                put_back(&mix.dovecot.lmtp);
+                postfix.with(AGENTS);
+                reload(postfix, Vec::new(), |master| has(master, AGENTS, true));
+                ours.is_idle();
+                ours.stop();
+            }
+        }
+    });
+    ours.is_quiet(&[]);
+}
+
+#[test]
 fn queue_under_every_kind_of_mail() {
     if !can_run() {
         return;
@@ -231,7 +283,7 @@ fn queue_under_every_kind_of_mail() {
                 idle(postfix, &short);
                 // Two queue managers would both deliver: theirs has ended before ours begins.
                 postfix.without(QMGR);
-                reload(postfix, |master| has(master, QUEUE, false));
+                reload(postfix, Vec::new(), |master| has(master, QUEUE, false));
                 let master = postfix.master_pid();
                 eventually("the end of Postfix's queue manager", || {
                     process::children(master, "qmgr").is_empty().then_some(())
@@ -247,7 +299,7 @@ fn queue_under_every_kind_of_mail() {
                     (!has_role(ours.daemon(), "queue-manager: qmgr")).then_some(())
                 });
                 postfix.with(&around);
-                reload(postfix, |master| has(master, QUEUE, true));
+                reload(postfix, Vec::new(), |master| has(master, QUEUE, true));
                 ours.nobody_waits();
                 ours.stop();
             }
@@ -261,5 +313,89 @@ fn has_role(daemon: &Daemon, name: &str) -> bool {
     daemon.workers().iter().any(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+    })
+}
+
+/// On the way out ours has to close the port before master binds it: for this moment nobody listens. Each sender may meet
+/// the end of its session, that of one that was never accepted, and the closed port.
+const SMTP_IN: Expected =
+    Expected { postfix: &AT_OUR_RELOAD, dovecot: &[], repeated: 0, put_off: 3 * SENDERS };
+
+#[test]
+fn smtp_in_under_every_kind_of_mail() {
+    if !can_run() {
+        return;
+    }
+    let (mix, mut ours) = (Mix::new(Milter::Unix, Logins::Some), Plank::default());
+    let (main, port) = (show(&mix.host.postfix().config()), mix.host.postfix().port);
+    let name = format!("127.0.0.1:{port}");
+    let smtp: [Service<'_>; 1] = [(&name, "inet")];
+    let at = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
+    mix.swapped_three_times(&SMTP_IN, |mix, way| {
+        let postfix = mix.host.postfix();
+        postfix_port(mix, &mut ours, way, &main, &smtp, &at);
+        assert_eq!(process::listening(postfix.master_pid(), &at).is_empty(), way == Way::In);
+    });
+    ours.is_quiet(&[]);
+}
+
+#[track_caller]
+fn postfix_port(
+    mix: &Mix,
+    ours: &mut Plank,
+    way: Way,
+    main: &str,
+    smtp: &[Service<'_>],
+    at: &Address,
+) {
+    let postfix = mix.host.postfix();
+    match way {
+        Way::In => {
+            let held = process::listening(postfix.master_pid(), at);
+            let socket = process::take(&held[0]).unwrap();
+            let offer = Offer::new(&mix.host.scratch.join("run/smtpd.sockets"), vec![socket]);
+            postfix.without(smtp);
+            offer.unwrap().during(|| ours.start(mix, "smtpd", &["-c", main]));
+            let servers = between_dialogues(postfix, at);
+            reload(postfix, servers, |master| process::listening(master, at).is_empty());
+        }
+        Way::Out => {
+            // A port that is still bound when its line comes alive would be the end of master.
+            ours.stop();
+            postfix.with(smtp);
+            reload(postfix, Vec::new(), |master| !process::listening(master, at).is_empty());
+        }
+    }
+}
+
+/// Stops Postfix's servers while they serve nobody, and master, which will end them: no dialogue is cut. Who connects
+/// meanwhile meets ours, which has the same socket.
+#[track_caller]
+fn between_dialogues(postfix: &Postfix, at: &Address) -> Vec<i32> {
+    let master = postfix.master_pid();
+    let serves = |pid: i32| process::served(&[pid], std::slice::from_ref(at)) > 0;
+    let servers = || -> Vec<i32> {
+        // One that has just been forked has its parent's name.
+        let smtpd = |name: &str| name == "smtpd" || name == "master";
+        let all = children(master).into_iter();
+        all.filter(|(_, name)| smtpd(name)).map(|(pid, _)| pid).collect()
+    };
+    eventually("an instant without a dialogue", || {
+        for pid in servers() {
+            match (process::is_stopped(pid), serves(pid)) {
+                (true, true) => signal(pid, Signal::SIGCONT), // it took one just then
+                (false, false) => signal(pid, Signal::SIGSTOP),
+                _ => {}
+            }
+        }
+        // No new ones from here on.
+        signal(master, Signal::SIGSTOP);
+        let servers = servers();
+        let free = |pid: &i32| process::is_stopped(*pid) && !serves(*pid);
+        if process::is_stopped(master) && servers.iter().all(free) {
+            return Some(servers);
+        }
+        signal(master, Signal::SIGCONT);
+        None
     })
 }

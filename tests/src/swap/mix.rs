@@ -62,7 +62,8 @@ const KINDS: [Kind; 20] = {
 /// Messages around each swap, and behind the last one: 300 in all.
 const AROUND: usize = 45;
 const BEHIND: usize = 30;
-const SENDERS: usize = 3;
+/// Sessions at once.
+pub const SENDERS: usize = 3;
 /// Between two messages of a sender: the part of a swap lasts about as long as the swap.
 const PACE: Duration = Duration::from_millis(30);
 /// The reader of the mailbox.
@@ -252,6 +253,21 @@ impl Mix {
         assert_eq!(self.sent.lock().unwrap().len(), limit);
     }
 
+    /// To the SMTP server. Where nobody listens in the gap of a swap, its client is put off.
+    fn connected(&self) -> Client {
+        let port = self.host.postfix().port;
+        let mut refused = false;
+        let client = eventually("the SMTP port to be open", || {
+            let client = Client::try_tcp(port);
+            refused |= client.is_err();
+            client.ok()
+        });
+        if refused {
+            self.put_off.fetch_add(1, Ordering::SeqCst);
+        }
+        client
+    }
+
     /// Sends its share; what is put off is sent again.
     fn send(&self, next: &AtomicUsize, limit: usize) {
         let mut waiting = None;
@@ -260,7 +276,7 @@ impl Mix {
             (number < limit).then_some((number, 0))
         };
         while let Some(message) = waiting.take().or_else(&mut more) {
-            let mut session = Some(Client::tcp(self.host.postfix().port));
+            let mut session = Some(self.connected());
             let mut message = Some(message);
             let mut left = 3;
             while let (Some(client), Some((number, uncertain))) = (&mut session, message.take()) {

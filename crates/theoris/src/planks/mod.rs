@@ -10,7 +10,7 @@ pub mod command;
 mod dovecot;
 mod filter;
 pub mod guard;
-mod hand;
+pub mod hand;
 mod hold;
 pub mod marks;
 mod postfix;
