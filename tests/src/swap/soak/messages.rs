@@ -1,10 +1,11 @@
 //! What a worker does to messages.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::content::{assert_is, text};
-use super::model::{DELETED, Key, SEEN, names};
+use super::losses::Loss;
+use super::model::{Change, DELETED, Key, SEEN, names};
 use super::worker::Worker;
 
 /// How long a change by one server may take to be seen through the other: both look a second time at a directory
@@ -32,13 +33,11 @@ impl Worker<'_> {
         let sign = if on { '+' } else { '-' };
         let silent = if self.dice.one_in(2) { ".SILENT" } else { "" };
         let command = format!("UID STORE {} {sign}FLAGS{silent} ({})", set(keys), names(words));
-        let began = self.world.began.elapsed();
+        let change = Change { side: self.session.side, began: SystemTime::now(), on, words };
         self.session.must(&command);
-        let (side, ended) = (self.session.side, self.world.began.elapsed());
-        let what = format!("{side:?} {began:.3?}-{ended:.3?} {sign}{}", names(words));
         for key in keys {
             self.world.model().stored(*key, words, on);
-            self.world.model().note(*key, what.clone());
+            self.world.model().note(*key, change.clone());
         }
     }
 
@@ -133,6 +132,8 @@ impl Worker<'_> {
         if peek.is_empty() {
             keys.iter().for_each(|key| self.world.model().storing(*key, SEEN, true));
         }
+        let side = self.session.side;
+        let change = Change { side, began: SystemTime::now(), on: true, words: SEEN };
         let answer = self.session.ask(&format!("UID FETCH {} (UID BODY{peek}[])", set(&keys)));
         let right = answer.is_ok() || answer.status.starts_with("NO [EXPUNGEISSUED]");
         self.session.demand(right, &answer.status);
@@ -142,6 +143,7 @@ impl Worker<'_> {
             assert_is(&fetched.text, &id);
             if peek.is_empty() {
                 self.world.model().stored(key, SEEN, true);
+                self.world.model().note(key, change.clone());
             }
         }
     }
@@ -157,8 +159,8 @@ impl Worker<'_> {
             let wrong = answer.fetched.iter().filter_map(|fetched| {
                 let key = (validity, fetched.uid?);
                 let (known, words) = (model.known(key, mask)?, fetched.words? & mask);
-                let told = || format!("{key:?} has {}, should have {}", names(words), names(known));
-                (known != words).then(told)
+                let told = format!("{key:?} has {}, should have {}", names(words), names(known));
+                (known != words).then_some(Loss { key, words: known ^ words, told })
             });
             wrong.collect()
         });
@@ -184,19 +186,24 @@ impl Worker<'_> {
                 let known = model.known(**key, word);
                 known.is_some_and(|known| (known != 0) != found.contains(&key.1))
             });
-            wrong.map(|key| format!("{key:?}")).collect()
+            let lost = |key: &Key| Loss { key: *key, words: word, told: format!("{key:?}") };
+            wrong.map(lost).collect()
         });
     }
 
     /// Looks again until nothing is wrong, for a while.
-    fn soon(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Vec<String>) {
+    fn soon(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Vec<Loss>) {
         let end = Instant::now() + SIGHT;
         loop {
             let wrong = look(self);
             if wrong.is_empty() {
                 return;
             }
-            self.session.demand(Instant::now() < end, &format!("{what}: {wrong:#?}"));
+            if Instant::now() >= end {
+                let wrong = self.world.charge(wrong);
+                self.session.demand(wrong.is_empty(), &format!("{what}: {wrong:#?}"));
+                return;
+            }
             std::thread::yield_now();
         }
     }

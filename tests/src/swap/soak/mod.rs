@@ -11,6 +11,7 @@ mod deliveries;
 mod folders;
 mod idler;
 mod imap;
+mod losses;
 mod messages;
 mod model;
 mod pop3;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use content::Dice;
 use deliveries::deliver;
 use idler::Idler;
+use losses::Renames;
 use model::Model;
 use pop3::Collector;
 use servers::{Servers, Side};
@@ -44,6 +46,7 @@ struct World {
     servers: Servers,
     model: Mutex<Model>,
     began: Instant,
+    renames: Mutex<Option<Renames>>,
 }
 
 impl World {
@@ -63,7 +66,8 @@ fn dovecot_and_ours_at_random_work_on_one_maildir() {
     println!("THEORIS_SOAK_SEED={seed}");
     let began = Instant::now();
     let long = number("THEORIS_SOAK_SECONDS").map(Duration::from_secs);
-    let world = World { servers, model: Mutex::new(Model::default()), began };
+    let renames = Mutex::new(Renames::from_environment());
+    let world = World { servers, model: Mutex::new(Model::default()), began, renames };
     checks::prepare(&world);
     let dice = |number: usize| Dice::new(seed.wrapping_mul(1000).wrapping_add(number as u64));
     let mut workers: Vec<Worker<'_>> =
@@ -90,6 +94,7 @@ fn dovecot_and_ours_at_random_work_on_one_maildir() {
         began.elapsed().as_secs_f32(),
         world.model().counts()
     );
+    world.tell_losses();
 }
 
 /// Everybody at work at once, each for a bounded number of steps.
@@ -100,6 +105,9 @@ fn round(
     idlers: &mut [Idler<'_>],
 ) {
     world.model().begin_round();
+    if let Some(renames) = world.renames.lock().unwrap().as_mut() {
+        renames.begin_round();
+    }
     let (ended, failed) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for idler in idlers {

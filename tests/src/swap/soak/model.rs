@@ -5,6 +5,11 @@
 //! round.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::losses::Loss;
+use super::servers::Side;
 
 /// Flags and keywords; a set of them is the bits at their places. The keywords are as many as a Maildir has letters for.
 pub const WORDS: [&str; 31] = [
@@ -84,8 +89,25 @@ struct Message {
     clear: u32,
     /// Taken away, and confirmed.
     gone: bool,
-    /// The last changes of words and who confirmed them, for whoever has to find out what went wrong.
-    history: Vec<String>,
+    /// Its last changes.
+    history: Vec<Change>,
+}
+
+/// Words that were stored, and who confirmed it.
+#[derive(Clone)]
+pub struct Change {
+    pub side: Side,
+    pub began: SystemTime,
+    pub on: bool,
+    pub words: u32,
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let sign = if self.on { '+' } else { '-' };
+        write!(to, "{:?} {since:.3} {sign}{}", self.side, names(self.words))
+    }
 }
 
 impl Message {
@@ -127,6 +149,8 @@ pub struct Model {
     validities: BTreeSet<u32>,
     next: usize,
     counts: BTreeMap<&'static str, usize>,
+    /// What Dovecot has lost itself, by the time of the STORE, with the evidence for each message.
+    pub losses: BTreeMap<Duration, Vec<String>>,
 }
 
 impl Model {
@@ -184,6 +208,7 @@ impl Model {
         }
         copy.open |= copy.set & copy.clear;
         (copy.owner, copy.gone) = (Some(owner), false);
+        copy.history.clear();
         self.claim(to, copy);
     }
 
@@ -198,6 +223,7 @@ impl Model {
             message.open = (message.open & !stored) | (known.set & SEEN & !stored & !message.now);
             message.set |= known.set;
             message.clear |= known.clear;
+            message.history.clone_from(&known.history);
         }
         self.messages.insert(key, message);
     }
@@ -222,12 +248,35 @@ impl Model {
         message.open &= !words;
     }
 
-    pub fn note(&mut self, key: Key, what: String) {
+    pub fn note(&mut self, key: Key, change: Change) {
         let Some(message) = self.messages.get_mut(&key) else { return };
-        if message.history.len() >= 8 {
+        if message.history.len() >= 16 {
             message.history.remove(0);
         }
-        message.history.push(what);
+        message.history.push(change);
+    }
+
+    /// The last confirmations of a word's present value, the latest first.
+    pub fn last_changes(&self, key: Key, word: u32) -> Vec<Change> {
+        let history = self.messages.get(&key).map(|message| message.history.as_slice());
+        let history = history.unwrap_or_default().iter().rev();
+        let mut changes = history.filter(|change| change.words & word != 0).peekable();
+        let on = changes.peek().map(|change| change.on);
+        changes.take_while(|change| Some(change.on) == on).cloned().collect()
+    }
+
+    /// These words are not what was confirmed, and that is Dovecot's own doing.
+    pub fn concede(&mut self, key: Key, words: u32, store: Duration, evidence: String) {
+        if let Some(message) = self.messages.get_mut(&key) {
+            message.now ^= words;
+            self.losses.entry(store).or_default().push(evidence);
+        }
+    }
+
+    /// The mailbox of this UIDVALIDITY.
+    pub fn name_of(&self, validity: u32) -> Option<String> {
+        let mut folders = self.folders.iter();
+        folders.find(|(_, known)| **known == validity).map(|(name, _)| name.clone())
     }
 
     /// The message's taking away was confirmed.
@@ -277,9 +326,14 @@ impl Model {
         }
     }
 
-    /// What is wrong with this look at a mailbox, while nobody works: id and words by UID.
-    pub fn wrong(&mut self, validity: u32, seen: &BTreeMap<u32, (String, u32)>) -> Vec<String> {
-        let mut wrong = Vec::new();
+    /// What is wrong with this look at a mailbox, while nobody works: id and words by UID. Words that are not what they should
+    /// be come apart.
+    pub fn wrong(
+        &mut self,
+        validity: u32,
+        seen: &BTreeMap<u32, (String, u32)>,
+    ) -> (Vec<String>, Vec<Loss>) {
+        let (mut wrong, mut losses) = (Vec::new(), Vec::new());
         for (&uid, (id, words)) in seen {
             self.saw((validity, uid), id);
             let message = &self.messages[&(validity, uid)];
@@ -289,11 +343,12 @@ impl Model {
                 wrong.push(format!("UID {uid}, {id}: it was taken away"));
             } else if message.wrong(*words) != 0 {
                 let (now, open) = (names(message.now), names(message.open));
-                wrong.push(format!(
+                let told = format!(
                     "UID {uid}, {id}: has {}, should have {now} (open: {open}; {:?})",
                     names(*words),
                     message.history
-                ));
+                );
+                losses.push(Loss { key: (validity, uid), words: message.wrong(*words), told });
             }
         }
         for (&(_, uid), message) in self.messages.range((validity, 0)..=(validity, u32::MAX)) {
@@ -304,7 +359,7 @@ impl Model {
         if self.folders.get("INBOX") == Some(&validity) {
             wrong.extend(self.posted.keys().map(|id| format!("{id}: delivered, and not there")));
         }
-        wrong
+        (wrong, losses)
     }
 
     /// What was open is what this look has shown.

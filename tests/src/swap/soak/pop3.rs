@@ -1,10 +1,12 @@
 //! A POP3 client that takes its own mail away, now at Dovecot and now at ours.
 
+use std::time::SystemTime;
+
 use harness::client::Client;
 
 use super::World;
 use super::content::{Dice, assert_is, id_in};
-use super::model::{DELETED, Key, SEEN};
+use super::model::{Change, DELETED, Key, SEEN};
 use super::servers::{Side, USER};
 
 pub struct Collector<'world> {
@@ -29,6 +31,7 @@ impl<'world> Collector<'world> {
     }
 
     fn session(&mut self, side: Side) {
+        let seen = Change { side, began: SystemTime::now(), on: true, words: SEEN };
         let (mut client, listed) = open(self.world, side);
         let read = self.dice.some(&listed, 3);
         for &(number, key) in &read {
@@ -51,7 +54,10 @@ impl<'world> Collector<'world> {
         let said = answer(&mut client, "QUIT");
         assert!(said.starts_with("+OK"), "{side:?}: {said}\n{}", client.transcript);
         let mut model = self.world.model();
-        read.iter().for_each(|(_, key)| model.stored(*key, SEEN, true));
+        for (_, key) in &read {
+            model.stored(*key, SEEN, true);
+            model.note(*key, seen.clone());
+        }
         taken.iter().for_each(|(_, key)| model.gone(*key));
         taken.iter().for_each(|_| model.count("taken by POP3"));
     }

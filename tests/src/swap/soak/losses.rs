@@ -1,0 +1,274 @@
+//! What Dovecot has confirmed and taken back itself, told apart from what ours has lost.
+//!
+//! Dovecot loses a confirmed STORE now and then, also when nobody else works on the Maildir. `cargo xtask soak` lets strace
+//! keep a record of every rename, and a loss is Dovecot's own only if that record and the file itself say so; without a
+//! record every loss stops the test.
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::World;
+use super::model::{Key, WORDS, names};
+use super::servers::USER;
+use super::worker::SHARED;
+
+/// The names of Dovecot's processes that rename message files; every other name in the record counts as ours.
+const DOVECOTS: [&str; 4] = ["imap", "pop3", "lmtp", "doveadm"];
+/// The letters of the flags in `WORDS`, in their order there.
+const FLAGS: [char; 5] = ['R', 'F', 'D', 'T', 'S'];
+/// How often Dovecot may lose a STORE of its own: once in each started span of this length.
+const SPAN: Duration = Duration::from_secs(300);
+
+/// Words of a message that are not what they should be.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    pub key: Key,
+    pub words: u32,
+    pub told: String,
+}
+
+/// strace's record, of which only what was written in this round is looked at.
+pub struct Renames {
+    record: PathBuf,
+    from: u64,
+}
+
+/// A rename of a message's file that was done.
+#[derive(Clone, Debug, PartialEq)]
+struct Rename {
+    by: String,
+    at: Duration,
+    from: String,
+    to: String,
+}
+
+impl Renames {
+    pub fn from_environment() -> Option<Self> {
+        let record = PathBuf::from(std::env::var_os("THEORIS_SOAK_RENAMES")?);
+        Some(Self { record, from: 0 })
+    }
+
+    pub fn begin_round(&mut self) {
+        self.from = fs::metadata(&self.record).unwrap().len();
+    }
+
+    fn all(&self) -> Vec<Rename> {
+        let mut file = fs::File::open(&self.record).unwrap();
+        file.seek(SeekFrom::Start(self.from)).unwrap();
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).unwrap();
+        parse(&String::from_utf8_lossy(&text))
+    }
+}
+
+/// The renames that were done in lines such as `17<imap> 1795369611.03 rename("A", "B") = 0`, of which two may be one call.
+fn parse(record: &str) -> Vec<Rename> {
+    let mut renames = Vec::new();
+    let mut begun: Vec<(&str, Rename)> = Vec::new();
+    for line in record.lines() {
+        let mut fields = line.splitn(3, ' ');
+        let (Some(process), Some(at), Some(call)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        if call.starts_with("<... rename") {
+            let call_begun = begun.iter().position(|(by, _)| *by == process);
+            let rename = call_begun.map(|index| begun.swap_remove(index).1);
+            renames.extend(rename.filter(|_| call.ends_with(" = 0")));
+            continue;
+        }
+        let paths: Vec<&str> = call.split('"').skip(1).step_by(2).collect();
+        let ([from, to], Ok(at)) = (&paths[..], at.parse()) else { continue };
+        let by = process.split_once('<').map_or("", |(_, name)| name.trim_end_matches('>'));
+        let rename = Rename {
+            by: by.to_owned(),
+            at: Duration::from_secs_f64(at),
+            from: (*from).to_owned(),
+            to: (*to).to_owned(),
+        };
+        if call.ends_with("<unfinished ...>") {
+            begun.push((process, rename));
+        } else if call.ends_with(" = 0") {
+            renames.push(rename);
+        }
+    }
+    renames
+}
+
+/// A mailbox's directory and base name of each message file of the record: `…/Maildir/.Shared/cur/BASE:2,S`.
+fn place(path: &str) -> Option<(&str, &str)> {
+    let (directory, file) = path.rsplit_once('/')?;
+    let (mailbox, _) = directory.rsplit_once('/')?;
+    let mailbox = mailbox.rsplit_once("Maildir").map_or("", |(_, name)| name);
+    Some((mailbox.trim_start_matches('/'), file.split(':').next()?))
+}
+
+/// The renames that changed whether the message's file has the letter; an error if one of them is not Dovecot's.
+fn changed_by_dovecot<'record>(
+    renames: &'record [Rename],
+    (folder, base): (&str, &str),
+    letter: char,
+    since: Duration,
+) -> Result<Vec<&'record Rename>, String> {
+    let is_it =
+        |path: &str| place(path).is_some_and(|(seen, of)| of == base && may_be(seen, folder));
+    let changes = renames.iter().filter(|rename| rename.at >= since);
+    let changes = changes.filter(|rename| is_it(&rename.from) || is_it(&rename.to));
+    let changes: Vec<_> =
+        changes.filter(|rename| has(&rename.from, letter) != has(&rename.to, letter)).collect();
+    match changes.iter().find(|rename| !DOVECOTS.contains(&&*rename.by)) {
+        Some(ours) => Err(format!("ours has changed it: {ours:?}")),
+        None => Ok(changes),
+    }
+}
+
+fn has(path: &str, letter: char) -> bool {
+    path.rsplit_once(":2,").is_some_and(|(_, info)| info.contains(letter))
+}
+
+impl World {
+    /// Those losses that are not proved to be Dovecot's own, each with the reason; the others are counted.
+    pub fn charge(&self, losses: Vec<Loss>) -> Vec<String> {
+        let mut charged = Vec::new();
+        for loss in losses {
+            match self.dovecots_own(&loss) {
+                Ok((store, evidence)) => {
+                    self.model().concede(loss.key, loss.words, store, evidence);
+                }
+                Err(reason) => charged.push(format!("{} ({reason})", loss.told)),
+            }
+        }
+        let most = 1 + self.began.elapsed().as_secs() / SPAN.as_secs();
+        if self.model().losses.len() as u64 > most {
+            charged.push(format!(
+                "Dovecot has lost more than {most} STOREs: {:#?}",
+                self.model().losses
+            ));
+        }
+        charged
+    }
+
+    /// Every server that confirmed these words is Dovecot; the file says what is seen now, so it is lost; and no rename by ours
+    /// has changed one of the letters since the first of those STOREs began. Gives when that was, and the evidence.
+    fn dovecots_own(&self, loss: &Loss) -> Result<(Duration, String), String> {
+        let renames = self.renames.lock().unwrap();
+        let renames = renames.as_ref().ok_or("no record of renames")?.all();
+        let name = self.model().name_of(loss.key.0).ok_or("its mailbox is gone")?;
+        let folder = if name == "INBOX" { String::new() } else { format!(".{name}") };
+        let directory = self.servers.dovecot.maildir(USER).join(&folder);
+        let base = base_of(&directory, loss.key.1).ok_or("its UID is not listed")?;
+        let file = file_of(&directory, &base).ok_or("its file is not there")?;
+        let (mut evidence, mut store) = (Vec::new(), Duration::MAX);
+        for place_of_word in (0..WORDS.len()).filter(|place| loss.words & (1 << place) != 0) {
+            let word = WORDS[place_of_word];
+            let letter =
+                letter(&directory, place_of_word).ok_or(format!("{word} has no letter"))?;
+            let (on, since) = self.confirmed_by_dovecot(loss.key, 1 << place_of_word)?;
+            if has(&file, letter) == on {
+                return Err(format!("{file} has {word} as it should be"));
+            }
+            let changes = changed_by_dovecot(&renames, (&folder, &base), letter, since)?;
+            store = store.min(since);
+            evidence.push(format!("{word} ({letter}) was {on}, changed by {changes:?}"));
+        }
+        Ok((store, format!("{}; {file}; {}", loss.told, evidence.join("; "))))
+    }
+
+    /// What the word was set to, and since when Dovecot has said so.
+    fn confirmed_by_dovecot(&self, key: Key, word: u32) -> Result<(bool, Duration), String> {
+        let model = self.model();
+        let changes = model.last_changes(key, word);
+        let last = changes.first().ok_or(format!("nobody has stored {}", names(word)))?;
+        if let Some(ours) = changes.iter().find(|change| !self.servers.is_dovecot(change.side)) {
+            return Err(format!("ours has confirmed it: {ours:?}"));
+        }
+        let first = changes.iter().map(|change| change.began).min().unwrap_or(last.began);
+        Ok((last.on, first.duration_since(UNIX_EPOCH).unwrap()))
+    }
+
+    pub fn tell_losses(&self) {
+        let losses = self.model().losses.clone();
+        println!("Dovecot's own losses: {} STOREs", losses.len());
+        losses.values().flatten().for_each(|loss| println!("  {loss}"));
+    }
+}
+
+/// Whether the mailbox directory `seen` of the record may be what is now `folder`: those of a worker get other names.
+fn may_be(seen: &str, folder: &str) -> bool {
+    let shared = SHARED
+        .iter()
+        .any(|name| *name == "INBOX" && folder.is_empty() || folder == format!(".{name}"));
+    if shared { seen == folder } else { seen.get(..3) == folder.get(..3) }
+}
+
+fn base_of(directory: &Path, uid: u32) -> Option<String> {
+    let list = fs::read_to_string(directory.join("dovecot-uidlist")).ok()?;
+    let uid = uid.to_string();
+    let lines = list.lines().rev().filter_map(|line| line.split_once(" :"));
+    let mut bases = lines.filter(|(id, _)| id.split(' ').next() == Some(&*uid));
+    bases.next().map(|(_, base)| base.to_owned())
+}
+
+/// The name of the message's file.
+fn file_of(directory: &Path, base: &str) -> Option<String> {
+    let entries = ["new", "cur"].iter().filter_map(|name| fs::read_dir(directory.join(name)).ok());
+    let names =
+        entries.flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.into_iter().find(|name| name.split(':').next() == Some(base))
+}
+
+/// The letter that stands for a word in the file names of this mailbox.
+fn letter(directory: &Path, word: usize) -> Option<char> {
+    if let Some(flag) = FLAGS.get(word) {
+        return Some(*flag);
+    }
+    let list = fs::read_to_string(directory.join("dovecot-keywords")).ok()?;
+    let number = list
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(|(_, name)| *name == WORDS[word])?
+        .0;
+    char::from_u32('a' as u32 + number.parse::<u32>().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = r#"7<imap> 100.5 rename("/v/Maildir/.Shared/cur/1.M2P3.vm,S=4:2,S", "/v/Maildir/.Shared/cur/1.M2P3.vm,S=4:2,Sa") = 0
+7<imap> 100.6 rename("/v/Maildir/.Shared/cur/9.M2P3.vm,S=4:2,", "/v/Maildir/.Shared/cur/9.M2P3.vm,S=4:2,a") = -1 ENOENT (No such file or directory)
+7<imap> 101.5 rename("/v/Maildir/.Shared/cur/1.M2P3.vm,S=4:2,Sa", "/v/Maildir/.Shared/cur/1.M2P3.vm,S=4:2,Sab" <unfinished ...>
+8<mailbox> 101.5 rename("/v/Maildir/cur/1.M2P3.vm,S=4:2,a", "/v/Maildir/cur/1.M2P3.vm,S=4:2,") = 0
+7<imap> 101.6 <... rename resumed>)      = 0
+8<mailbox> 102.5 rename("/v/Maildir/.Shared/cur/1.M2P3.vm,S=4:2,Sab", "/v/Maildir/.Shared/cur/1.M2P3.vm,S=4:2,Sb") = 0
+"#;
+
+    #[test]
+    fn who_has_renamed_a_file_is_read_from_the_record() {
+        let renames = parse(RECORD);
+        let by: Vec<&str> = renames.iter().map(|rename| &*rename.by).collect();
+        assert_eq!(by, ["imap", "mailbox", "imap", "mailbox"]);
+        let changes = |folder, letter, since| {
+            let since = Duration::from_secs(since);
+            changed_by_dovecot(&renames, (folder, "1.M2P3.vm,S=4"), letter, since)
+        };
+        // `b` has come by Dovecot alone, `a` was taken by ours, in both mailboxes.
+        assert_eq!(changes(".Shared", 'b', 100).unwrap(), [&renames[2]]);
+        assert!(changes(".Shared", 'a', 100).is_err());
+        assert!(changes("", 'a', 101).is_err());
+        assert!(changes("", 'b', 100).unwrap().is_empty());
+        assert!(changes(".Shared", 'a', 103).unwrap().is_empty());
+        assert!(changes(".Shared.Deep", 'a', 100).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_mailbox_of_a_worker_may_have_had_another_name() {
+        assert!(may_be(".W1.a", ".W1.b.deep"));
+        assert!(!may_be(".W1.a", ".W2.a"));
+        assert!(!may_be(".Shared.Deep", ".Shared"));
+        assert!(!may_be(".Shared", ""));
+        assert!(may_be("", ""));
+    }
+}
