@@ -2,6 +2,7 @@
 //! then our daemons from their units, then the originals again; nobody's mailbox changes. Then the planks of
 //! `docs/migration.md`, one by one, in and out of the running originals.
 
+mod complaints;
 mod document;
 mod filter;
 mod flow;

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use super::complaints;
 use super::document::{self, Line};
 use super::flow::{self, Mood};
 use super::guest::Guest;
@@ -25,9 +26,8 @@ const LEFT: &str = "systemctl list-units --state=active,failed --no-legend 'theo
         -not -path '/run/systemd/*unit*' -not -path '/run/theoris*' -not -path '/run/systemd/propagate/*'; \
     find /var/lib/theoris -type f -not -name '*lock' -not -name adopted.json 2>/dev/null || true; grep -l 'theoris:' /etc/postfix/master.cf || true";
 
-/// What none of the originals may say while nobody restarts another one: a Dovecot that is away is missed by Postfix's smtpd.
-const COMPLAINTS: &str = "journalctl -b --since=@SINCE --facility=mail -o short --no-pager \
-    | grep -E 'throttl|panic|Panic|fatal|Fatal' || true";
+/// What the originals have said since a time.
+const LOG: &str = "journalctl -b --since=@SINCE --facility=mail -o short --no-pager";
 
 /// Swaps all of them in, lets everything happen, and swaps them out.
 pub fn swapped(guest: &mut Guest, step: &dyn Fn(&str)) -> Done {
@@ -51,9 +51,10 @@ pub fn swapped(guest: &mut Guest, step: &dyn Fn(&str)) -> Done {
             command(guest, line).map_err(|problem| told(guest, &problem))?;
         }
         if !section.commands.iter().any(restarts) {
-            let complaints = guest.run(&COMPLAINTS.replace("SINCE", since.trim()))?;
-            if !complaints.trim().is_empty() {
-                return Err(format!("{}: in the log:\n{complaints}", section.heading));
+            let log = guest.run(&LOG.replace("SINCE", since.trim()))?;
+            let complaints = complaints::of(&log);
+            if !complaints.is_empty() {
+                return Err(format!("{}: in the log:\n{}", section.heading, complaints.join("\n")));
             }
         }
         step(&format!("docs/migration.md: {}", section.heading));
