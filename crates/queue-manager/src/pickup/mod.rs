@@ -50,14 +50,15 @@ pub(crate) struct Pickup {
 
 fn read(asked: &Asked<'_>, problems: &mut Problems) -> serde_json::Value {
     let view = &asked.view;
-    let mut flags = CleanupFlags::PICKUP.without(CleanupFlags::MILTER);
+    let mut flags = CleanupFlags::PICKUP;
     for word in view.get(postfix::RECEIVE_OVERRIDE_OPTIONS, problems) {
         flags = match word.text.to_ascii_lowercase().as_str() {
             "no_address_mappings" => {
                 flags.without(CleanupFlags::BCC_OK).without(CleanupFlags::MAP_OK)
             }
             "no_header_body_checks" => flags.without(CleanupFlags::FILTER),
-            _ => flags, // no_unknown_recipient_checks, no_milters: nothing of ours
+            "no_milters" => flags.without(CleanupFlags::MILTER),
+            _ => flags, // no_unknown_recipient_checks: nothing of ours
         };
     }
     let line_length = view.get(postfix::LINE_LENGTH_LIMIT, problems);

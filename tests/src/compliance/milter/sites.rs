@@ -131,7 +131,7 @@ impl Site {
         let kept = text.lines().filter(|line| !line.starts_with("qmgr "));
         std::fs::write(&master, kept.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
         if our_cleanup {
-            postfix.without(&[("cleanup", "unix")]);
+            postfix.without(&[("cleanup", "unix"), ("pickup", "unix")]);
         }
         postfix.start();
         symlink(&filters[0].path, postfix.queue().join("a-filter")).unwrap();
