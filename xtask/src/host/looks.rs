@@ -6,6 +6,7 @@ use crate::run::Done;
 
 /// Four messages that nobody takes today, one of them on hold, when the queue itself shows that all have been put off.
 const QUEUE: &str = r#"
+systemctl start rsyslog
 for number in 1 2 3 4; do
   printf 'Subject: look %s\n\nhello\n' $number | sendmail -f info@example.com friend@elsewhere.example
 done
@@ -41,19 +42,56 @@ const SAME: &[&str] = &[
     "postqueue -s elsewhere.example; echo $?",
     "postconf -n",
     "postconf -d | grep mynetworks",
+    "postconf -n | grep mynetworks",
     "postconf -n | grep smtpd_sasl",
     "postconf -M",
+    "postfix check; echo $?",
     "doveconf -n",
     "doveadm mailbox list -u info | sort",
     "doveadm mailbox list -u info@example.com | sort",
     "doveadm mailbox status -u info messages INBOX",
     "doveadm user info",
     "doveadm auth test info secret | sed 's/ *$//' | grep .",
+    "doveadm log find",
+    "opendkim-testkey -d example.com -s default -k /etc/opendkim/keys/example.com/default.private -vvv; echo $?",
+    "/usr/libexec/theoris/classic/opendkim-testkey -d example.com -s default -k /etc/opendkim/keys/example.com/default.private -vvv; echo $?",
+    TALK,
+    TRACE,
     "ss -Htln | awk '{print $4}' | grep -oE '[0-9]+$' | grep -xE '25|110|143|465|587|993|995|8891' | sort -nu",
     "for port in 465 993 995; do openssl s_client -connect 127.0.0.1:$port </dev/null 2>/dev/null | grep -E '^(subject|issuer)'; done",
     "for one in 25:smtp 587:smtp 143:imap 110:pop3; do openssl s_client -connect 127.0.0.1:${one%:*} -starttls ${one#*:} \
      </dev/null 2>/dev/null | grep -E '^(subject|issuer)'; done",
 ];
+
+/// What `telnet` shows of each server before anybody logs in.
+const TALK: &str = r#"python3 - <<'END'
+import socket
+for port, end, words in ((25, "250 ", ["EHLO client.example.com"]), (587, "250 ", ["EHLO client.example.com"]),
+                         (143, "a ", ["a CAPABILITY"]), (110, ".", ["CAPA"])):
+    with socket.create_connection(("127.0.0.1", port), 30) as server:
+        lines = server.makefile("r", newline="\r\n")
+        print(port, lines.readline().strip())
+        for word in words:
+            server.sendall(f"{word}\r\n".encode())
+            for line in lines:
+                print(port, line.strip())
+                if line.startswith(end):
+                    break
+END"#;
+
+/// What the log file and the journal hold of a message, by its queue id. Times, process ids and the id are its own. And the names of
+/// its header fields: a filter's are among them.
+const TRACE: &str = r#"
+name=look.$$.$(date +%N)@example.com
+printf 'Message-ID: <%s>\nSubject: trace\n\nhello\n' $name | sendmail -f info@example.com clerk@example.com
+wait_for() { tries=0; until grep -q "$1" /var/log/mail.log; do tries=$((tries + 1)); [ $tries -lt 600 ] || { echo "no $1"; exit 1; }; sleep 0.1; done; }
+wait_for "message-id=<$name>"
+id=$(grep "message-id=<$name>" /var/log/mail.log | grep -oE ' [0-9A-Z]+: message-id' | tr -d ' ' | cut -d: -f1)
+wait_for "$id: removed"
+for log in 'cat /var/log/mail.log' 'journalctl -b --facility=mail -o short --no-pager'; do
+  $log | grep "$id" | sed -E "s,^.* ([a-z]+(/[a-z]+)?\[[0-9]+\]:),\1,; s/\[[0-9]+\]:/:/; s/$id/ID/g; s/$name/NAME/; s/delay=.*, dsn/delay, dsn/" | sort
+done
+for message in $(grep -rlF "Message-ID: <$name>" /home/clerk/Maildir); do sed '/^$/q' $message | grep -oE '^[A-Za-z-]+:'; done"#;
 
 /// Puts mail into the queue to look at.
 pub fn prepare(guest: &Guest) -> Done {

@@ -46,6 +46,7 @@ cp /mnt/$DOVECOT /etc/dovecot/dovecot.conf
 hostname mail.example.com
 echo '127.0.0.1 localhost mail.example.com' > /etc/hosts
 useradd --create-home --password "$(openssl passwd -6 secret)" info
+useradd --create-home clerk
 tls=/etc/letsencrypt/live/example.com-0001
 mkdir -p $tls
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=mail.example.com -keyout $tls/privkey.pem -out $tls/fullchain.pem
