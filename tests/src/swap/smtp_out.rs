@@ -101,7 +101,7 @@ impl HeldClient {
 
 /// What Postfix's own processes say of one another when master reloads: clients warn at once of every error but a broken pipe
 /// and a missing name, and ask again. Without us, 941 reloads under every kind of mail brought some of these lines, and no
-/// other ones but those of the clock.
+/// other ones but those of the clock. (`malformed request` came once in a swap; a client that connects and goes brings it.)
 pub const AT_A_RELOAD: &[Allowed] = &[
     Allowed {
         line: "postfix/*: warning: problem talking to service *: Connection reset by peer",
@@ -137,6 +137,11 @@ pub const AT_A_RELOAD: &[Allowed] = &[
         line: "postfix/*: warning: open active *: No such file or directory",
         when: When::InASwap(1),
         why: "the old queue manager and the new one have asked for one delivery; the first is done",
+    },
+    Allowed {
+        line: "postfix/bounce: warning: malformed request",
+        when: When::InASwap(PROCESSES),
+        why: "the old queue manager has connected to it for a notice and ended before it was greeted; the new one asks",
     },
     Allowed {
         line: "postfix/master: warning: master_wakeup_timer_event: service qmgr(public/qmgr): Resource temporarily unavailable",
