@@ -100,28 +100,39 @@ fn on(release: &str, dovecot: &str) -> Done {
     let mut guest = Guest::boot(&tree, &shown)?;
     let step = |what: &str| println!("{release} {:>4} s  {what}", began.elapsed().as_secs());
     step("booted");
+    all(&mut guest, dovecot, &step).map_err(|problem| {
+        let kept = target_directory().join(format!("{release}.journal"));
+        let journal = guest.run("journalctl --no-pager").unwrap_or_else(|why| why);
+        match std::fs::write(&kept, journal) {
+            Ok(()) => format!("{problem}\nthe journal is in {}", kept.display()),
+            Err(error) => format!("{problem}\n{}: {error}", kept.display()),
+        }
+    })
+}
+
+fn all(guest: &mut Guest, dovecot: &str, step: &dyn Fn(&str)) -> Done {
     guest.run("dpkg -i /media/theoris*.deb")?;
     step("our packages are installed, and nothing was started");
-    shipped(&guest)?;
+    shipped(guest)?;
     step("theoris check knows every setting of Debian's files");
     guest.run("systemctl stop postfix dovecot opendkim rsyslog")?;
     guest.run(&format!("DOVECOT={dovecot}\n{PREPARE}"))?;
     let mut theirs = Vec::new();
-    let before = originals(&guest, "theirs first", |guest| {
+    let before = originals(guest, "theirs first", |guest| {
         looks::prepare(guest)?;
         theirs = looks::all(guest);
         Ok(())
     })?;
     step("Postfix, Dovecot and OpenDKIM served the sample");
-    let ours = ours(&guest, &theirs)?;
+    let ours = ours(guest, &theirs)?;
     unchanged(&before, &ours)?;
     step(
         "ours served it, reloaded, and nothing was restarted; what one types to look at it gives the same",
     );
-    let after = originals(&guest, "theirs again", |_| Ok(()))?;
+    let after = originals(guest, "theirs again", |_| Ok(()))?;
     unchanged(&ours, &after)?;
     step("the originals served it again, with every UID, flag and UIDL");
-    planks::swapped(&mut guest, &step)
+    planks::swapped(guest, step)
 }
 
 /// What stands in the way on a fresh Debian: its Dovecot has mbox files.
@@ -173,12 +184,7 @@ fn ours(guest: &Guest, theirs: &[(&str, String)]) -> Result<String, String> {
 }
 
 fn journey(guest: &Guest, subject: &str) -> Result<String, String> {
-    guest.run(&format!("python3 - '{subject}' <<'END'\n{JOURNEY}END")).map_err(
-        |problem| match guest.run("journalctl -b -n 100 --no-pager") {
-            Ok(log) => format!("{problem}\n{log}"),
-            Err(_) => problem,
-        },
-    )
+    guest.run(&format!("python3 - '{subject}' <<'END'\n{JOURNEY}END"))
 }
 
 /// Every line that was seen before is seen again.

@@ -8,7 +8,7 @@ use super::document::{self, Line};
 use super::flow::{self, Mood};
 use super::guest::Guest;
 use super::traps;
-use crate::run::{Done, root, target_directory};
+use crate::run::{Done, root};
 
 /// The first of the sections in which planks go out again.
 const BACK: &str = "Give the planks back";
@@ -104,16 +104,8 @@ fn named(guest: &Guest, said: &str) -> Done {
     Ok(())
 }
 
-/// Where the journal of a host is kept with which something went wrong, below the directory of what is built.
-const JOURNAL: &str = "host-journal.log";
-
-/// A problem with what the planks are; the whole journal is kept.
+/// A problem with what the planks are.
 pub fn told(guest: &Guest, problem: &str) -> String {
     let status = guest.run("theoris status || true").unwrap_or_else(|why| why);
-    let kept = target_directory().join(JOURNAL);
-    let journal = guest.run("journalctl -b --no-pager").unwrap_or_else(|why| why);
-    match fs::write(&kept, journal) {
-        Ok(()) => format!("{status}\nthe journal is in {}\n{problem}", kept.display()),
-        Err(error) => format!("{status}\n{}: {error}\n{problem}", kept.display()),
-    }
+    format!("{status}\n{problem}")
 }
