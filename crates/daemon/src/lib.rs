@@ -38,7 +38,7 @@ pub use handover::Identity;
 pub use link::{LinkClient, LinkServer, Request};
 pub use listen::Listener;
 pub use plan::{
-    At, Grace, Link, Listen, Log, LogFile, LogStyle, Owner, Plan, Processes, Role, UserRange,
+    At, Grace, Lent, Link, Listen, Log, LogFile, LogStyle, Owner, Plan, Processes, Role, UserRange,
 };
 pub use privileges::Account;
 pub use sandbox::Needs;

@@ -28,6 +28,8 @@ pub struct Plan {
     pub metrics: Option<SocketAddr>,
     /// Where `theoris adopt` offers the sockets of an original while it starts this daemon.
     pub taken_over: Option<PathBuf>,
+    /// Whose the ports are.
+    pub lent: Lent,
     /// A change of one of these files counts as a SIGHUP.
     pub watch: Vec<PathBuf>,
     /// How often files are looked at for changes; `None` is every five seconds.
@@ -39,6 +41,18 @@ pub struct Plan {
     pub sandbox: sandbox::Mode,
     /// Warnings found on the way; logged at each start and reload.
     pub problems: Problems,
+}
+
+/// Whose a daemon's ports are. An original that finds one taken when it wants it back may end, as Postfix's master does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Lent {
+    /// No original asks for them.
+    #[default]
+    No,
+    /// An original leaves them to us in this file: as soon as it does not any more, they are closed.
+    By(PathBuf),
+    /// By this file they belong to an original that runs.
+    Returned(PathBuf),
 }
 
 /// One listening socket. Several may share a name: a worker's listener accepts from all of them.

@@ -34,7 +34,8 @@ pub struct Worker(Arc<Inner>);
 
 struct Inner {
     start: Start,
-    listeners: BTreeMap<String, Vec<OwnedFd>>,
+    /// None when it has to finish: whoever has only connections left keeps no port.
+    listeners: Mutex<BTreeMap<String, Vec<OwnedFd>>>,
     clients: BTreeMap<String, OwnedFd>,
     servers: BTreeMap<String, OwnedFd>,
     files: Mutex<BTreeMap<String, Arc<File>>>,
@@ -128,7 +129,7 @@ impl Worker {
             metrics::gauge_with("connections_open", "Connections open now.", &role),
         );
         Ok(Self(Arc::new(Inner {
-            listeners,
+            listeners: Mutex::new(listeners),
             clients,
             servers,
             files: Mutex::new(files),
@@ -183,7 +184,8 @@ impl Worker {
     /// If the role has none of this name.
     pub fn listener(&self, name: &str) -> Result<Listener, WorkerError> {
         let missing = || not_planned("listener", name);
-        let sockets = self.0.listeners.get(name).ok_or_else(missing)?;
+        let listeners = lock(&self.0.listeners);
+        let sockets = listeners.get(name).ok_or_else(missing)?;
         let copies = sockets.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>();
         copies.and_then(|copies| Listener::new(name, copies)).map_err(WorkerError::io(name))
     }
@@ -194,7 +196,8 @@ impl Worker {
     ///
     /// As [`Self::listener`].
     pub fn listeners(&self) -> Result<Vec<Listener>, WorkerError> {
-        self.0.listeners.keys().map(|name| self.listener(name)).collect()
+        let names: Vec<String> = lock(&self.0.listeners).keys().cloned().collect();
+        names.iter().map(|name| self.listener(name)).collect()
     }
 
     /// The asking end of a link; call it inside [`Self::run`].

@@ -3,6 +3,7 @@
 //! Where services of master.cf are marked as adopted, only those are ours; otherwise all inet services that run
 //! smtpd are. What cannot be obeyed and would change who gets in is an error with its place; nothing is ignored in silence.
 
+mod lent;
 mod listen;
 mod outside;
 mod policy;
@@ -27,6 +28,7 @@ pub(crate) fn plan(args: &Args) -> Result<Plan, Problems> {
     let mut plan = read(&host, resolving(args), &mut problems);
     plan.watch.extend(["main.cf", "master.cf"].map(|name| directory.join(name)));
     plan.watch.push("/etc/hosts".into());
+    plan.lent = lent::by(&host);
     plan.problems = problems.into_result()?;
     Ok(plan)
 }
@@ -50,9 +52,10 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
     let mut role = Role::new("smtpd");
     let mut plan = Plan::default();
     let mut settings = Settings { resolving, ..Settings::default() };
-    let marked = host.services().any(|service| service.adopted);
-    let ours =
-        |service: &&Service| service.kind == ServiceType::Inet && (service.adopted || !marked);
+    let marked = lent::has_marks(host);
+    let ours = |service: &&Service| {
+        service.kind == ServiceType::Inet && (lent::is_ours(service) || !marked)
+    };
     let direct = host.running("smtpd").filter(ours).map(|line| (line, None));
     let screens: Vec<&Service> = host.running("postscreen").filter(ours).collect();
     let passed = screens
@@ -78,7 +81,7 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
         role.listeners.push(line.name.clone());
         role.tls.extend(identities);
     }
-    if settings.services.is_empty() {
+    if settings.services.is_empty() && !marked {
         problems
             .error(Place::file(host.directory().join("master.cf")), "no inet service runs smtpd")
             .instead("smtp inet n - y - - smtpd");

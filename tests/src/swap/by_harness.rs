@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use harness::Log;
+use harness::client::Client;
 use harness::daemon::Daemon;
 use harness::log::{eventually, settled};
 use harness::postfix::Postfix;
@@ -17,7 +18,8 @@ use theoris::planks::process::{self, Address};
 
 use super::lines::{Allowed, BEGINS, When, complaints};
 use super::mix::{Expected, Logins, Milter, Mix, SENDERS, Way, can_run};
-use super::smtp_out::AT_A_RELOAD;
+use super::rig::Host;
+use super::smtp_out::{AT_A_RELOAD, Out};
 
 /// The sockets of Dovecot's `service auth`.
 const AUTH: [&str; 6] = [
@@ -43,10 +45,10 @@ struct Plank {
 
 impl Plank {
     #[track_caller]
-    fn start(&mut self, mix: &Mix, name: &str, words: &[&str]) {
-        let toml = mix.host.toml();
+    fn start(&mut self, host: &Host, name: &str, words: &[&str]) {
+        let toml = host.toml();
         let words = [words, &["--theoris", &toml]].concat();
-        let run = mix.host.scratch.directory("run");
+        let run = host.scratch.directory("run");
         self.log.push(BEGINS.to_owned());
         self.running = Some(Daemon::start_with(name, &run, &words, self.log.clone(), |_| {}));
     }
@@ -219,7 +221,7 @@ fn auth_under_every_kind_of_mail() {
         Way::In => {
             // Dovecot listens on, under a name that nobody uses: there is no instant without a socket.
             AUTH.iter().for_each(|name| keep(&mix.dovecot.socket(name)));
-            ours.start(mix, "authd", &["-c", &config]);
+            ours.start(&mix.host, "authd", &["-c", &config]);
         }
         Way::Out => {
             AUTH.iter().for_each(|name| put_back(&mix.dovecot.socket(name)));
@@ -244,7 +246,7 @@ fn mda_under_every_kind_of_mail() {
             Way::In => {
                 keep(&mix.dovecot.lmtp);
                 postfix.without(AGENTS);
-                ours.start(mix, "lmtp-delivery", &["-c", &main, "--dovecot", &config]);
+                ours.start(&mix.host, "lmtp-delivery", &["-c", &main, "--dovecot", &config]);
                 idle(postfix, AGENTS);
                 reload(postfix, Vec::new(), |master| has(master, AGENTS, false));
             }
@@ -279,7 +281,7 @@ fn queue_under_every_kind_of_mail() {
                 postfix.keep_held();
                 // First all but the queue manager: ours take the places of the sockets, and mail comes in without a gap.
                 postfix.without(&around);
-                ours.start(mix, "queue-manager", &["-c", &main]);
+                ours.start(&mix.host, "queue-manager", &["-c", &main]);
                 idle(postfix, &short);
                 // Two queue managers would both deliver: theirs has ended before ours begins.
                 postfix.without(QMGR);
@@ -333,39 +335,72 @@ fn smtp_in_under_every_kind_of_mail() {
     let at = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
     mix.swapped_three_times(&SMTP_IN, |mix, way| {
         let postfix = mix.host.postfix();
-        postfix_port(mix, &mut ours, way, &main, &smtp, &at);
+        match way {
+            Way::In => takes_port(&mix.host, &mut ours, &main, &smtp, &at),
+            Way::Out => {
+                // A port that is still bound when its line comes alive would be the end of master.
+                ours.stop();
+                postfix.with(&smtp);
+                reload(postfix, Vec::new(), |master| !process::listening(master, &at).is_empty());
+            }
+        }
         assert_eq!(process::listening(postfix.master_pid(), &at).is_empty(), way == Way::In);
     });
     ours.is_quiet(&[]);
 }
 
 #[track_caller]
-fn postfix_port(
-    mix: &Mix,
-    ours: &mut Plank,
-    way: Way,
-    main: &str,
-    smtp: &[Service<'_>],
-    at: &Address,
-) {
-    let postfix = mix.host.postfix();
-    match way {
-        Way::In => {
-            let held = process::listening(postfix.master_pid(), at);
-            let socket = process::take(&held[0]).unwrap();
-            let offer = Offer::new(&mix.host.scratch.join("run/smtpd.sockets"), vec![socket]);
-            postfix.without(smtp);
-            offer.unwrap().during(|| ours.start(mix, "smtpd", &["-c", main]));
-            let servers = between_dialogues(postfix, at);
-            reload(postfix, servers, |master| process::listening(master, at).is_empty());
-        }
-        Way::Out => {
-            // A port that is still bound when its line comes alive would be the end of master.
-            ours.stop();
-            postfix.with(smtp);
-            reload(postfix, Vec::new(), |master| !process::listening(master, at).is_empty());
-        }
+fn takes_port(host: &Host, ours: &mut Plank, main: &str, smtp: &[Service<'_>], at: &Address) {
+    let postfix = host.postfix();
+    let held = process::listening(postfix.master_pid(), at);
+    let socket = process::take(&held[0]).unwrap();
+    let offer = Offer::new(&host.scratch.join("run/smtpd.sockets"), vec![socket]);
+    postfix.without(smtp);
+    offer.unwrap().during(|| ours.start(host, "smtpd", &["-c", main]));
+    let servers = between_dialogues(postfix, at);
+    reload(postfix, servers, |master| process::listening(master, at).is_empty());
+}
+
+/// Somebody has Postfix serve the port again, by taking the mark away or by an entry beside it: with the port taken, the next
+/// reload would be the end of master and of all of Postfix. Whoever is served by ours is served to the end.
+#[test]
+fn a_port_whose_line_is_live_again_is_closed_before_a_reload() {
+    if !super::smtp_out::can_run() {
+        return;
     }
+    let (out, mut ours) = (Out::new(), Plank::default());
+    let postfix = out.host.postfix();
+    let (main, master) = (show(&postfix.config()), postfix.master_pid());
+    let name = format!("127.0.0.1:{}", postfix.port);
+    let smtp: [Service<'_>; 1] = [(&name, "inet")];
+    let at = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], postfix.port)));
+    for appended in [false, true] {
+        takes_port(&out.host, &mut ours, &main, &smtp, &at);
+        let mut client = Client::tcp(postfix.port);
+        assert!(client.reply().starts_with("220"));
+        match appended {
+            false => postfix.with(&smtp),
+            true => {
+                let entry = format!("{name}/inet={name} inet n - n - - smtpd");
+                postfix.command(&["postconf", "-c", &main, "-M", &entry]);
+            }
+        }
+        let closed = settled(|| {
+            let closed = process::listeners(&at).is_empty();
+            (closed, closed)
+        });
+        assert!(closed, "appended: {appended}\n{}", ours.log.text());
+        postfix.command(&["postfix", "-c", &main, "reload"]);
+        eventually("Postfix to listen", || {
+            (!process::listening(master, &at).is_empty()).then_some(())
+        });
+        assert!(client.ask("NOOP").starts_with("250"), "{}", client.transcript);
+        assert!(client.ask("QUIT").starts_with("221"), "{}", client.transcript);
+        let ended = ours.running.take().unwrap().wait_end();
+        assert_eq!(ended.code(), Some(78), "{}", ours.log.text());
+        assert!(Client::tcp(postfix.port).reply().starts_with("220"));
+    }
+    assert_eq!(postfix.master_pid(), master);
 }
 
 /// Stops Postfix's servers while they serve nobody, and master, which will end them: no dialogue is cut. Who connects

@@ -56,6 +56,8 @@ pub struct Service {
     pub operands: Vec<Argument>,
     /// Marked by `theoris adopt`: Postfix leaves it to us.
     pub adopted: bool,
+    /// Somebody has added a second entry, which has no mark: Postfix will serve that.
+    pub live_again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -134,8 +136,9 @@ pub fn read(path: &Path, content: &[u8], problems: &mut Problems) -> Vec<Service
         let Some(at) = line.place().cloned() else { continue };
         let Some(mut service) = entry(&line, &at, problems) else { continue };
         service.adopted = adopted.contains(&at.line);
-        let same = |known: &&Service| known.name == service.name && known.kind == service.kind;
-        if let Some(first) = services.iter().find(same) {
+        let same = |known: &&mut Service| known.name == service.name && known.kind == service.kind;
+        if let Some(first) = services.iter_mut().find(same) {
+            first.live_again |= first.adopted && !service.adopted;
             problems
                 .warning(
                     at.clone(),
@@ -239,6 +242,7 @@ fn entry(line: &Sourced, at: &Place, problems: &mut Problems) -> Option<Service>
         flags: Vec::new(),
         operands: Vec::new(),
         adopted: false,
+        live_again: false,
     };
     read_arguments(&mut service, line, arguments, problems);
     Some(service)

@@ -108,6 +108,15 @@ impl Generation {
         self.inherited.retain(|(name, _)| !name.starts_with(KEPT) && name != listen::TAKEN);
     }
 
+    /// The manager closes what it keeps, and so do we; workers still have theirs.
+    pub fn let_go(&mut self) {
+        for (_, name) in self.kept_names() {
+            notify::forget(&name);
+        }
+        self.inherited.clear();
+        self.sockets.clear();
+    }
+
     fn kept_names(&self) -> Vec<(At, String)> {
         let ours =
             self.sockets.iter().filter_map(|socket| Some((socket.at.clone()?, &socket.name)));

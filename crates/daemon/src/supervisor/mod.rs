@@ -5,6 +5,7 @@
 //! what cannot be understood is killed.
 
 mod generation;
+mod lent;
 mod process;
 mod reload;
 mod state;
@@ -57,7 +58,7 @@ pub(crate) fn main<D: Daemon>(args: Args) -> ExitCode {
     };
     let plan = own::plan::<D>(&args).and_then(|plan| match plan.problems.has_errors() {
         true => Err(plan.problems),
-        false => Ok(plan),
+        false => lent::begin(plan),
     });
     if let Ok(Plan { taken_over: Some(path), .. }) = &plan {
         match listen::taken_over(path) {
@@ -113,6 +114,7 @@ fn run<D: Daemon>(
             args,
             generation: Generation::empty(inherited),
             candidate: None,
+            watches_lender: false,
             processes: BTreeMap::new(),
             next_process: 1,
             next_generation: 1,
@@ -139,6 +141,8 @@ struct Supervisor<D> {
     generation: Generation,
     /// The one that is being started beside it.
     candidate: Option<Candidate>,
+    /// Whoever lends us our ports is watched.
+    watches_lender: bool,
     processes: BTreeMap<u64, Process>,
     next_process: u64,
     next_generation: u64,
@@ -229,6 +233,7 @@ impl<D: Daemon> Supervisor<D> {
                     process.kill();
                 }
             }
+            Event::Lender => self.on_lender(),
             Event::Silent { process } => {
                 if let Some(process) = self.processes.get_mut(&process) {
                     process.silent = true;

@@ -83,6 +83,8 @@ pub(super) enum Event {
     Silent {
         process: u64,
     },
+    /// Whoever lends us our ports has written the file that says so.
+    Lender,
 }
 
 impl Process {

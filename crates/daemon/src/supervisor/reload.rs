@@ -37,6 +37,7 @@ impl<D: Daemon> Supervisor<D> {
             self.drop_candidate();
         }
         match own::plan::<D>(&self.args) {
+            Ok(plan) if self.has_to_return(&plan) => self.return_ports(),
             Ok(plan) if !plan.problems.has_errors() => self.begin(plan),
             Ok(Plan { problems, .. }) | Err(problems) => self.refuse(problems, exit::CONFIGURATION),
         }
@@ -120,6 +121,7 @@ impl<D: Daemon> Supervisor<D> {
         generation.succeed(&mut self.generation);
         let grace = generation.plan.grace.clone();
         self.generation = generation;
+        self.watch_lender();
         self.pass_logs();
         let current = self.generation.number;
         self.restarts.clear();
@@ -187,7 +189,7 @@ impl<D: Daemon> Supervisor<D> {
         self.refuse(problems, code);
     }
 
-    fn drop_candidate(&mut self) {
+    pub(super) fn drop_candidate(&mut self) {
         let Some(candidate) = self.candidate.take() else { return };
         let number = candidate.generation.number;
         for (id, process) in &mut self.processes {

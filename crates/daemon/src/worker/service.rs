@@ -119,6 +119,9 @@ impl Worker {
 
     /// A nearer end replaces a later one, never the other way round.
     fn finish(&self, cause: Cause, within: Duration) {
+        if self.0.ready.load(Ordering::Relaxed) {
+            lock(&self.0.listeners).clear();
+        }
         let new = Finish { cause, until: until(within) };
         self.0.finish.send_if_modified(|finish| {
             let sooner = finish.is_none_or(|old| new.until < old.until);

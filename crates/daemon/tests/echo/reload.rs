@@ -109,3 +109,17 @@ fn a_change_of_a_watched_file_is_a_reload() {
     echo.until("READY=1");
     assert_eq!(echo.connect().greeting, "changed 2");
 }
+
+#[test]
+fn a_port_that_a_reload_drops_is_closed_while_its_connections_go_on() {
+    let mut echo = Echo::launch(json!({}), false, &[]);
+    echo.until("READY=1");
+    let mut old = echo.connect();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    echo.configure(json!({ "listen": other }));
+    echo.reload();
+    echo.kept.clear(); // as the manager does that was told
+    let refused = || std::net::TcpStream::connect(echo.address).is_err();
+    eventually("the port to be closed", refused, || echo.log());
+    assert!(!old.ask("pid").is_empty(), "goes on");
+}
