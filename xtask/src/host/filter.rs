@@ -16,7 +16,8 @@ left=$(find /run/systemd/system /etc/systemd/system -path '*opendkim*' -name '*t
 /// OpenDKIM ended and started by its owner is what it was before we came.
 const RESTARTED: &str = "systemctl restart opendkim; systemctl reload opendkim";
 
-/// The same filter behind a path. Between two commands of this, mail may go out unsigned.
+/// The same filter behind a path. Between two commands of this, mail may go out unsigned; and to the end of sessions with
+/// processes of Postfix that began before its reload, which have met no filter at the old place.
 const TO_A_PATH: &str = r#"
 cp -a /etc/opendkim.conf /etc/postfix/main.cf /root/
 mkdir /var/spool/postfix/opendkim
@@ -25,14 +26,32 @@ sed -i 's,^Socket.*,Socket local:/var/spool/postfix/opendkim/opendkim.sock,' /et
 echo 'UMask 000' >> /etc/opendkim.conf
 systemctl restart opendkim
 sed -i 's,inet:localhost:8891,unix:opendkim/opendkim.sock,' /etc/postfix/main.cf
+old=$(ps -C smtpd,cleanup -o pid= || true)
 postfix reload
+for pid in $old; do
+  tries=0
+  while kill -0 $pid 2>/dev/null; do
+    tries=$((tries + 1))
+    [ $tries -lt 600 ] || { echo process $pid of before the reload still serves; exit 1; }
+    sleep 0.1
+  done
+done
 "#;
 
 const TO_THE_PORT: &str = r#"
 cp -a /root/opendkim.conf /etc/opendkim.conf
 systemctl restart opendkim
 cp -a /root/main.cf /etc/postfix/main.cf
+old=$(ps -C smtpd,cleanup -o pid= || true)
 postfix reload
+for pid in $old; do
+  tries=0
+  while kill -0 $pid 2>/dev/null; do
+    tries=$((tries + 1))
+    [ $tries -lt 600 ] || { echo process $pid of before the reload still serves; exit 1; }
+    sleep 0.1
+  done
+done
 rm -r /var/spool/postfix/opendkim
 "#;
 
