@@ -94,6 +94,15 @@ fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal); // it may have ended
 }
 
+/// Stopped processes; they go on when this is dropped, however a test ends.
+struct Stopped(Vec<i32>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
+    }
+}
+
 /// Waits until none of master's processes serves a client at these sockets, and none waits there. Ours have their places.
 #[track_caller]
 fn idle(postfix: &Postfix, services: &[Service<'_>]) {
@@ -108,7 +117,7 @@ fn idle(postfix: &Postfix, services: &[Service<'_>]) {
 /// Stops Postfix's queue manager at an instant at which no agent delivers: the one that a reload starts asks again for what
 /// the old one has asked for and no agent has begun.
 #[track_caller]
-fn hold_queue_manager(postfix: &Postfix, master: i32) -> Vec<i32> {
+fn hold_queue_manager(postfix: &Postfix, master: i32) -> Stopped {
     let active = postfix.queue().join("active");
     // Between a request and the opening of the file there is hardly any time.
     let quiet = || {
@@ -118,37 +127,43 @@ fn hold_queue_manager(postfix: &Postfix, master: i32) -> Vec<i32> {
         })
     };
     eventually("an instant without a delivery", || {
-        let held = process::children(master, "qmgr");
-        held.iter().for_each(|pid| signal(*pid, Signal::SIGSTOP));
+        let held = Stopped(process::children(master, "qmgr"));
+        held.0.iter().for_each(|pid| signal(*pid, Signal::SIGSTOP));
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(2) {
             if quiet() {
                 return Some(held);
             }
         }
-        held.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
         None
     })
 }
 
-/// Has master read master.cf, and waits until it has done so. `held` have been stopped before, and go on at their end or
-/// afterwards: master waits for the end of every process of a service that goes.
+/// Has master read master.cf, and waits until it has done so. What `stop` stops goes on at its end or afterwards: master
+/// waits for the end of every process of a service that goes. (Not before the queue manager is held: deliveries may need
+/// master for their end.)
 #[track_caller]
-fn reload(postfix: &Postfix, mut held: Vec<i32>, done: impl Fn(i32) -> bool) {
+fn reload(postfix: &Postfix, stop: impl FnOnce() -> Stopped, done: impl Fn(i32) -> bool) {
     let master = postfix.master_pid();
     let managers = hold_queue_manager(postfix, master);
-    held.extend(&managers);
+    let stopped = stop();
     signal(master, Signal::SIGHUP);
     signal(master, Signal::SIGCONT);
     let read = settled(|| {
-        held.iter().filter(|pid| has_to_end(**pid)).for_each(|pid| signal(*pid, Signal::SIGCONT));
+        let held = stopped.0.iter().chain(&managers.0);
+        held.filter(|pid| has_to_end(**pid)).for_each(|pid| signal(*pid, Signal::SIGCONT));
         let done = done(master);
         (done, done)
     });
     // It would end by itself, but first it would make the requests that it has half made.
-    managers.into_iter().for_each(|pid| signal(pid, Signal::SIGTERM));
-    held.into_iter().for_each(|pid| signal(pid, Signal::SIGCONT));
+    managers.0.iter().for_each(|pid| signal(*pid, Signal::SIGTERM));
+    drop((managers, stopped));
     assert!(read, "master, pid {master}, does not do it:\n{}", postfix.log.text());
+}
+
+/// Nothing else has to be stopped for a reload.
+fn nothing() -> Stopped {
+    Stopped(Vec::new())
 }
 
 /// Whether SIGTERM waits for a process.
@@ -248,12 +263,12 @@ fn mda_under_every_kind_of_mail() {
                 postfix.without(AGENTS);
                 ours.start(&mix.host, "lmtp-delivery", &["-c", &main, "--dovecot", &config]);
                 idle(postfix, AGENTS);
-                reload(postfix, Vec::new(), |master| has(master, AGENTS, false));
+                reload(postfix, nothing, |master| has(master, AGENTS, false));
             }
             Way::Out => {
                 put_back(&mix.dovecot.lmtp);
                 postfix.with(AGENTS);
-                reload(postfix, Vec::new(), |master| has(master, AGENTS, true));
+                reload(postfix, nothing, |master| has(master, AGENTS, true));
                 ours.is_idle();
                 ours.stop();
             }
@@ -285,7 +300,7 @@ fn queue_under_every_kind_of_mail() {
                 idle(postfix, &short);
                 // Two queue managers would both deliver: theirs has ended before ours begins.
                 postfix.without(QMGR);
-                reload(postfix, Vec::new(), |master| has(master, QUEUE, false));
+                reload(postfix, nothing, |master| has(master, QUEUE, false));
                 let master = postfix.master_pid();
                 eventually("the end of Postfix's queue manager", || {
                     process::children(master, "qmgr").is_empty().then_some(())
@@ -301,7 +316,7 @@ fn queue_under_every_kind_of_mail() {
                     (!has_role(ours.daemon(), "queue-manager: qmgr")).then_some(())
                 });
                 postfix.with(&around);
-                reload(postfix, Vec::new(), |master| has(master, QUEUE, true));
+                reload(postfix, nothing, |master| has(master, QUEUE, true));
                 ours.nobody_waits();
                 ours.stop();
             }
@@ -341,7 +356,7 @@ fn smtp_in_under_every_kind_of_mail() {
                 // A port that is still bound when its line comes alive would be the end of master.
                 ours.stop();
                 postfix.with(&smtp);
-                reload(postfix, Vec::new(), |master| !process::listening(master, &at).is_empty());
+                reload(postfix, nothing, |master| !process::listening(master, &at).is_empty());
             }
         }
         assert_eq!(process::listening(postfix.master_pid(), &at).is_empty(), way == Way::In);
@@ -357,8 +372,8 @@ fn takes_port(host: &Host, ours: &mut Plank, main: &str, smtp: &[Service<'_>], a
     let offer = Offer::new(&host.scratch.join("run/smtpd.sockets"), vec![socket]);
     postfix.without(smtp);
     offer.unwrap().during(|| ours.start(host, "smtpd", &["-c", main]));
-    let servers = between_dialogues(postfix, at);
-    reload(postfix, servers, |master| process::listening(master, at).is_empty());
+    let between = || between_dialogues(postfix, at);
+    reload(postfix, between, |master| process::listening(master, at).is_empty());
 }
 
 /// Somebody has Postfix serve the port again, by taking the mark away or by an entry beside it: with the port taken, the next
@@ -406,7 +421,7 @@ fn a_port_whose_line_is_live_again_is_closed_before_a_reload() {
 /// Stops Postfix's servers while they serve nobody, and master, which will end them: no dialogue is cut. Who connects
 /// meanwhile meets ours, which has the same socket.
 #[track_caller]
-fn between_dialogues(postfix: &Postfix, at: &Address) -> Vec<i32> {
+fn between_dialogues(postfix: &Postfix, at: &Address) -> Stopped {
     let master = postfix.master_pid();
     let serves = |pid: i32| process::served(&[pid], std::slice::from_ref(at)) > 0;
     let servers = || -> Vec<i32> {
@@ -428,7 +443,7 @@ fn between_dialogues(postfix: &Postfix, at: &Address) -> Vec<i32> {
         let servers = servers();
         let free = |pid: &i32| process::is_stopped(*pid) && !serves(*pid);
         if process::is_stopped(master) && servers.iter().all(free) {
-            return Some(servers);
+            return Some(Stopped(servers));
         }
         signal(master, Signal::SIGCONT);
         None
