@@ -96,9 +96,9 @@ impl Site {
     }
 
     fn queue_is_empty(&self) -> bool {
-        ["incoming", "active", "deferred", "bounce", "defer"]
-            .iter()
-            .all(|name| files(&self.postfix.queue().join(name)).is_empty())
+        // Twice: a message may go from a queue that is not looked at yet to one that was.
+        let queues = ["incoming", "active", "deferred", "bounce", "defer"];
+        queues.iter().chain(&queues).all(|name| files(&self.postfix.queue().join(name)).is_empty())
     }
 }
 
