@@ -55,6 +55,7 @@ pub fn plan(args: &Args) -> Result<Plan, Problems> {
         listeners: listen.into_iter().collect(),
         roles: vec![role],
         log: daemon::Log { ident, facility, ..daemon::Log::default() },
+        watch: vec![file],
         problems,
         ..Plan::default()
     })

@@ -115,3 +115,10 @@ fn what_cannot_be_obeyed_is_told_with_its_line() {
         assert!(problems.contains(what), "{lines}: {problems}");
     }
 }
+
+/// `systemctl reload opendkim` reaches nobody while the unit is stopped.
+#[test]
+fn a_changed_file_is_noticed() {
+    let plan = planned(BASE).unwrap();
+    assert!(plan.watch.iter().any(|file| file.ends_with("opendkim.conf")), "{:?}", plan.watch);
+}
