@@ -193,3 +193,29 @@ fn deny() -> Done {
         "sources",
     ]))
 }
+
+/// What the originals' administrators do reaches ours too, and who is asked at the start stands before who asks.
+#[test]
+fn units_follow_the_originals() {
+    let unit = |name: &str| {
+        fs::read_to_string(root().join(format!("systemd/theoris-{name}.service"))).unwrap()
+    };
+    let has = |text: &str, key: &str, word: &str| {
+        let values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        values.flat_map(str::split_whitespace).any(|value| value == word)
+    };
+    let postfix = ["postfix.service", "postfix@-.service"]; // Debian 13 and 12
+    for daemon in ["smtpd", "queue-manager", "smtp-delivery", "lmtp-delivery"] {
+        for original in postfix {
+            assert!(has(&unit(daemon), "ReloadPropagatedFrom", original), "{daemon}: {original}");
+        }
+    }
+    for daemon in ["imapd", "pop3d", "authd", "lmtp-delivery"] {
+        assert!(has(&unit(daemon), "ReloadPropagatedFrom", "dovecot.service"), "{daemon}");
+    }
+    for daemon in ["authd", "dkim-milter"] {
+        postfix.iter().for_each(|name| assert!(has(&unit(daemon), "Before", name), "{daemon}"));
+    }
+    // Set-gid programs: postdrop, that a command of an alias calls.
+    assert!(has(&unit("lmtp-delivery"), "NoNewPrivileges", "no"));
+}
