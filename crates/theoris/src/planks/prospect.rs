@@ -102,9 +102,7 @@ pub fn of(plank: Plank, places: &Places, manner: Manner, services: &mut dyn Serv
         prospect.refuse(format!("{plank} cannot be swapped by command yet; these can: {known}"));
         return prospect;
     }
-    if std::fs::read_to_string(SELINUX).is_ok_and(|text| text.trim() == "1") {
-        prospect.refuse("SELinux enforces, and there is no policy for our daemons yet: Postfix would be denied their sockets");
-    }
+    refuse_selinux(&std::fs::read_to_string(SELINUX).unwrap_or_default(), &mut prospect);
     if let Err(why) = services.prepared(plank.daemon()) {
         prospect.refuse(why.0);
     }
@@ -292,12 +290,8 @@ fn smtp_out(planned: &Planned, places: &Places, prospect: &mut Prospect) {
     }
     let private =
         |path: &Path| path.strip_prefix(&queue).ok().and_then(Path::to_str).map(str::to_owned);
-    let mut paths = Vec::new();
-    for address in planned.addresses() {
-        if let Address::Unix(path) = address {
-            paths.push(path);
-        }
-    }
+    let unix = |address| if let Address::Unix(path) = address { Some(path) } else { None };
+    let paths: Vec<PathBuf> = planned.addresses().into_iter().filter_map(unix).collect();
     let sockets: Vec<String> = paths.iter().filter_map(|path| private(path)).collect();
     let stays = |key: &Key| STAYS_LIVE.contains(&key.name.as_str());
     let (live, marked): (Vec<Key>, Vec<Key>) =
@@ -326,7 +320,11 @@ fn smtp_out(planned: &Planned, places: &Places, prospect: &mut Prospect) {
         },
         Step::AgentsIdle { queue: queue.clone(), sockets: sockets.clone() },
         Step::Mark { file: file.clone(), keys: marked.clone() },
-        Step::Close { queue: queue.clone(), sockets: closed },
+        Step::Close {
+            queue: queue.clone(),
+            configuration: places.postfix.clone(),
+            sockets: closed,
+        },
         Step::Holds { daemon: daemon.clone(), paths: paths.clone() },
         Step::Forget { paths: closed_paths },
     ];
@@ -366,14 +364,7 @@ fn refuse_other_instances(host: &Host, queue: &Path, prospect: &mut Prospect) {
             queue.join("pid/master.pid").display()
         )),
         Some(pid) => {
-            if let Some(unit) = process::unit(pid)
-                && unit.starts_with("postfix@")
-                && unit != "postfix@-.service"
-            {
-                prospect.refuse(format!(
-                    "Postfix, pid {pid}, runs as {unit}: only the default instance can be swapped"
-                ));
-            }
+            refuse_unit(&process::unit(pid).unwrap_or_default(), pid, prospect);
         }
     }
 }
@@ -481,4 +472,41 @@ fn difference(file: &Path, before: &[u8], after: &[u8]) -> Vec<String> {
             [format!("{place}: -{old}"), format!("{place}: +{new}")]
         })
         .collect()
+}
+
+/// `enforce` is what the kernel says of SELinux.
+fn refuse_selinux(enforce: &str, prospect: &mut Prospect) {
+    if enforce.trim() == "1" {
+        prospect.refuse("SELinux enforces, and there is no policy for our daemons yet: Postfix would be denied their sockets");
+    }
+}
+
+/// Debian runs each instance of Postfix as a unit of its own, the default one as `postfix@-`.
+fn refuse_unit(unit: &str, pid: i32, prospect: &mut Prospect) {
+    if unit.starts_with("postfix@") && unit != "postfix@-.service" {
+        prospect.refuse(format!(
+            "Postfix, pid {pid}, runs as {unit}: only the default instance can be swapped"
+        ));
+    }
+}
+
+#[test]
+fn machines_and_instances_that_cannot_be_swapped_are_refused() {
+    let refused = |look: &dyn Fn(&mut Prospect)| {
+        let mut prospect = Prospect::new(Plank::SmtpOut);
+        look(&mut prospect);
+        prospect.refusals.len()
+    };
+    for (enforce, count) in [("1", 1), ("1\n", 1), ("0", 0), ("", 0)] {
+        assert_eq!(refused(&|prospect| refuse_selinux(enforce, prospect)), count, "{enforce:?}");
+    }
+    for (unit, count) in [
+        ("postfix@out.service", 1),
+        ("postfix@-.service", 0),
+        ("postfix.service", 0),
+        ("user@0.service", 0),
+        ("", 0),
+    ] {
+        assert_eq!(refused(&|prospect| refuse_unit(unit, 1, prospect)), count, "{unit}");
+    }
 }
