@@ -92,7 +92,7 @@ impl<D: Daemon> Supervisor<D> {
         }
         let wanted = ports(&plan);
         let fewer = ports(&self.generation.plan).iter().any(|port| !wanted.contains(port));
-        if fewer {
+        if fewer && !plan.problems.has_errors() {
             self.drop_candidate();
             self.begin(plan);
         }
