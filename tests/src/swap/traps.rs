@@ -2,7 +2,9 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::time::Duration;
 
+use harness::client::Client;
 use harness::log::eventually;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -241,6 +243,47 @@ fn kill_at(host: &Host, words: &[&str], step: &str) {
         found
     });
     assert!(found, "{words:?} never came to {step:?}");
+}
+
+/// Somebody has added an entry whose port is taken: master ends at the next reload, which is ours. It runs again afterwards.
+#[test]
+fn a_master_that_ends_at_our_reload_is_started_again() {
+    if !can_run() {
+        return;
+    }
+    let out = Out::new();
+    let postfix = out.host.postfix();
+    let config = postfix.config().display().to_string();
+    let at_a_taken_port = |verb: &str| {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = taken.local_addr().unwrap().to_string();
+        let entry = format!("{name}/inet={name} inet n - n - - smtpd");
+        postfix.command(&["postconf", "-c", &config, "-M", &entry]);
+        let master = postfix.master_pid();
+        let free = std::thread::spawn(move || {
+            while process::is_alive(master) {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            drop(taken);
+        });
+        let output = out.host.theoris(&[verb, "smtp-out"]);
+        free.join().unwrap();
+        let text = harness::services::said(&output);
+        assert!(text.contains("Postfix's master has ended at the reload"), "{text}");
+        assert!(
+            postfix.master_pid() != master && process::is_alive(postfix.master_pid()),
+            "{text}"
+        );
+        output.status.success()
+    };
+    let before = out.host.master_cf();
+    assert!(!at_a_taken_port("adopt"), "what ends master has to be mended first");
+    assert!(out.host.services.pid("theoris-smtp-delivery.service").is_none());
+    assert!(out.host.master_cf().starts_with(&before), "nothing of ours stays");
+    out.host.must(&["adopt", "smtp-out"]);
+    assert!(at_a_taken_port("release"));
+    assert!(out.host.services.pid("theoris-smtp-delivery.service").is_none());
+    assert!(Client::tcp(postfix.port).reply().starts_with("220 "), "it serves");
 }
 
 /// Killed when OpenDKIM has been started with a socket of ours, which nobody finds yet: the next call puts it in its place.

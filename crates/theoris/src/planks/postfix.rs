@@ -49,6 +49,12 @@ pub struct Return {
     pub daemon: String,
 }
 
+impl Return {
+    fn site(&self) -> Site<'_> {
+        Site { queue: &self.queue, configuration: &self.configuration }
+    }
+}
+
 /// The master that runs on this queue directory.
 pub fn master(queue: &Path) -> Option<i32> {
     let text = fs::read_to_string(queue.join("pid/master.pid")).ok()?;
@@ -231,46 +237,80 @@ fn hang_up(master: i32) -> Result<(), Mishap> {
         .map_err(|error| Mishap(format!("cannot signal master, pid {master}: {error}")))
 }
 
+/// Where a Postfix is: its queue directory and its configuration.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    pub queue: &'a Path,
+    pub configuration: &'a Path,
+}
+
 /// A reload after which master has closed these sockets. master that does not run has.
-pub fn close(queue: &Path, sockets: &[String]) -> Result<(), Mishap> {
-    let Some(pid) = master(queue) else { return Ok(()) };
+///
+/// # Errors
+///
+/// When it does not close them, or ends: what stands in master.cf has to be mended first then.
+pub fn close(site: Site<'_>, sockets: &[String], run: &mut Run<'_>) -> Result<(), Mishap> {
+    let Some(pid) = master(site.queue) else { return Ok(()) };
     if !sockets.iter().any(|socket| is_open(pid, socket)) {
         return Ok(());
     }
-    let held = hold_queue_manager(queue, pid);
-    hang_up(pid)?;
-    let closed = until(RELOAD_LIMIT, || !sockets.iter().any(|socket| is_open(pid, socket)));
-    drop(held);
-    if master(queue) != Some(pid) {
-        return Err(Mishap(format!("Postfix's master, pid {pid}, has ended at the reload")));
+    let closed = || !sockets.iter().any(|socket| is_open(pid, socket));
+    if reload(site, pid, closed, run)? {
+        return Err(Mishap(format!(
+            "Postfix's master, pid {pid}, has ended at the reload; see its log"
+        )));
     }
-    closed.map(drop).map_err(|_| Mishap("Postfix does not close its sockets; see its log".into()))
+    if closed() {
+        Ok(())
+    } else {
+        Err(Mishap("Postfix does not close its sockets; see its log".into()))
+    }
 }
 
-fn open(queue: &Path, pid: i32, sockets: &[String]) -> Result<(), Mishap> {
-    let held = hold_queue_manager(queue, pid);
+fn open(site: Site<'_>, pid: i32, sockets: &[String], run: &mut Run<'_>) -> Result<(), Mishap> {
+    let opened = || sockets.iter().all(|socket| is_open(pid, socket));
+    if reload(site, pid, opened, run)? || opened() {
+        return Ok(()); // one that has been started anew has all of them
+    }
+    Err(Mishap("Postfix does not open its sockets; see its log".into()))
+}
+
+/// Has master read its configuration, until `done` or the time is over. It ends when a port of its entries is taken, whoever
+/// wrote them; then it is started again, and the result is true.
+fn reload(
+    site: Site<'_>,
+    pid: i32,
+    done: impl Fn() -> bool,
+    run: &mut Run<'_>,
+) -> Result<bool, Mishap> {
+    let unit = process::unit(pid).filter(|unit| unit.starts_with("postfix"));
+    let held = hold_queue_manager(site.queue, pid);
     hang_up(pid)?;
-    let all = || sockets.iter().all(|socket| is_open(pid, socket)) || !process::is_alive(pid);
-    let opened = until(RELOAD_LIMIT, all);
+    let _ = until(RELOAD_LIMIT, || done() || !process::is_alive(pid));
+    settle(pid); // what ends it may stand behind what was waited for
     drop(held);
-    opened.map(drop).map_err(|_| Mishap("Postfix does not open its sockets; see its log".into()))
+    if process::is_alive(pid) {
+        return Ok(false);
+    }
+    start(site, unit.as_deref(), run).map(|()| true)
 }
 
 /// Waits until master has done what it was told: somebody may have called for a reload a moment ago, or a run that was
-/// killed, and what is open is not decided before its end.
+/// killed, and what is open is not decided before its end. One that is about to end sleeps a second before it does.
 fn settle(master: i32) {
-    let asleep = || {
+    let at_rest = || {
         (0..LOOKS).all(|_| {
             std::thread::sleep(PULSE);
-            process::is_asleep(master)
+            process::is_at_rest(master)
         })
     };
-    let _ = until(RELOAD_LIMIT, asleep);
+    let _ = until(RELOAD_LIMIT, || at_rest() || !process::is_alive(master));
 }
 
 /// The way back; see [`Return`]. The marks have been taken away before.
 pub fn give_back(back: &Return, run: &mut Run<'_>) -> Result<(), Mishap> {
     let Some(pid) = master(&back.queue) else { return Ok(()) }; // it binds them when it starts
+    let site = back.site();
     settle(pid);
     let of = Holder::Master(back.queue.clone());
     let path = |socket: &String| back.queue.join(socket);
@@ -278,7 +318,7 @@ pub fn give_back(back: &Return, run: &mut Run<'_>) -> Result<(), Mishap> {
         back.sockets.iter().filter(|socket| !is_open(pid, socket)).cloned().collect();
     if !closed.is_empty() {
         forget(&closed.iter().map(path).collect::<Vec<_>>())?; // they lead nowhere
-        open(&back.queue, pid, &closed)?;
+        open(site, pid, &closed, run)?;
     }
     let mut lost = Vec::new();
     for socket in &back.sockets {
@@ -287,34 +327,41 @@ pub fn give_back(back: &Return, run: &mut Run<'_>) -> Result<(), Mishap> {
         }
     }
     if !lost.is_empty() && run.services.process(&back.daemon).is_some() {
-        reopen(back, pid, &lost)?;
+        reopen(back, pid, &lost, run)?;
     }
-    if process::is_alive(pid) { Ok(()) } else { start(back, run) }
+    Ok(())
 }
 
 /// master binds a socket only when its entry is new to it.
-fn reopen(back: &Return, pid: i32, sockets: &[String]) -> Result<(), Mishap> {
+fn reopen(back: &Return, pid: i32, sockets: &[String], run: &mut Run<'_>) -> Result<(), Mishap> {
     let file = back.configuration.join("master.cf");
     let named =
         |key: &&Key| sockets.iter().any(|socket| socket.ends_with(&format!("/{}", key.name)));
     let keys: Vec<Key> = back.keys.iter().filter(named).cloned().collect();
     edit(&file, |text| marks::mark(text, &keys))?;
-    let closed = close(&back.queue, sockets);
+    let closed = close(back.site(), sockets, run);
     edit(&file, |text| marks::unmark(text, &keys))?;
     closed?;
-    open(&back.queue, pid, sockets)
+    open(back.site(), pid, sockets, run)
 }
 
 /// Debian's unit does not start a master that has died.
-fn start(back: &Return, run: &mut Run<'_>) -> Result<(), Mishap> {
-    run.notes.push("Postfix's master had ended at the reload and was started again".into());
+fn start(site: Site<'_>, unit: Option<&str>, run: &mut Run<'_>) -> Result<(), Mishap> {
+    run.notes.push("Postfix's master has ended at the reload and is started again".into());
+    if let Some(unit) = unit {
+        return run.services.start_original(unit);
+    }
     let mut command = std::process::Command::new("postfix");
-    command.arg("-c").arg(&back.configuration).arg("start").stdin(std::process::Stdio::null());
+    command.arg("-c").arg(site.configuration).arg("start").stdin(std::process::Stdio::null());
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Mishap(format!("postfix start: {status}"))),
-        Err(error) => Err(Mishap(format!("postfix start: {error}"))),
+        Ok(status) => Err(Mishap(format!(
+            "Postfix's master has ended at the reload; postfix start: {status}"
+        ))),
+        Err(error) => {
+            Err(Mishap(format!("Postfix's master has ended at the reload; postfix start: {error}")))
+        }
     }
 }
 

@@ -284,14 +284,27 @@ pub fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z"))
 }
 
-/// Whether it waits for something to do, and no signal is on its way to it.
-pub fn is_asleep(pid: i32) -> bool {
+/// Whether it waits for something to do, and no signal is on its way to it. One with an event loop waits at its epoll(7)
+/// descriptor; a sleep in the middle of its work is no rest.
+pub fn is_at_rest(pid: i32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let is = |name: &str, wanted: fn(&str) -> bool| {
         text.lines().filter_map(|line| line.strip_prefix(name)).all(|value| wanted(value.trim()))
     };
     is("State:", |state| state.starts_with('S'))
         && ["SigPnd:", "ShdPnd:"].iter().all(|name| is(name, |set| set.bytes().all(|b| b == b'0')))
+        && is_awaiting_events(pid)
+}
+
+/// Whether the system call that it sleeps in is one upon an epoll(7) descriptor: the first argument of all of them.
+fn is_awaiting_events(pid: i32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let first = call.split_ascii_whitespace().nth(1).and_then(|word| word.strip_prefix("0x"));
+    let Some(descriptor) = first.and_then(|digits| u32::from_str_radix(digits, 16).ok()) else {
+        return false;
+    };
+    let target = fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
+    target.is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]")
 }
 
 /// Whether all its threads have been stopped, by a signal or a tracer.

@@ -320,7 +320,11 @@ fn smtp_out(planned: &Planned, places: &Places, prospect: &mut Prospect) {
         },
         Step::AgentsIdle { queue: queue.clone(), sockets: sockets.clone() },
         Step::Mark { file: file.clone(), keys: marked.clone() },
-        Step::Close { queue: queue.clone(), sockets: closed },
+        Step::Close {
+            queue: queue.clone(),
+            configuration: places.postfix.clone(),
+            sockets: closed,
+        },
         Step::Holds { daemon: daemon.clone(), paths: paths.clone() },
         Step::Forget { paths: closed_paths },
     ];

@@ -48,6 +48,7 @@ pub enum Step {
     /// Has master(8) read master.cf again, and waits until it holds none of these sockets.
     Close {
         queue: PathBuf,
+        configuration: PathBuf,
         sockets: Vec<String>,
     },
     /// Gives socket paths back to master(8): by a reload, or under the name that was kept.
@@ -193,7 +194,9 @@ impl Run<'_> {
             }
             Step::Mark { file, keys } => edit(file, |text| marks::mark(text, keys)),
             Step::Unmark { file, keys } => edit(file, |text| marks::unmark(text, keys)),
-            Step::Close { queue, sockets } => postfix::close(queue, sockets),
+            Step::Close { queue, configuration, sockets } => {
+                postfix::close(postfix::Site { queue, configuration }, sockets, self)
+            }
             Step::GiveBack(back) => postfix::give_back(back, self),
             Step::Holds { daemon, paths } => self.holds(daemon, paths),
             Step::Forget { paths } => postfix::forget(paths),
