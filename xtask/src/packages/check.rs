@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::tree;
@@ -94,7 +94,13 @@ fn one(opened: &Path, theirs: &BTreeMap<String, String>) -> Done {
             problems.push(format!("{file}: files below /etc, and no others, are conffiles"));
         }
         let path = opened.join(file.trim_start_matches('/'));
-        let mode = fs::metadata(&path).map_err(tree::text(&path))?.permissions().mode() & 0o7777;
+        let facts = fs::symlink_metadata(&path).map_err(tree::text(&path))?;
+        if !facts.is_file() || facts.nlink() != 1 {
+            // `postfix set-permissions` makes what is behind a classic name set-gid.
+            problems.push(format!("{file} is not a file of its own"));
+            continue;
+        }
+        let mode = facts.permissions().mode() & 0o7777;
         if mode != 0o644 && mode != 0o755 {
             problems.push(format!("{file} has mode {mode:o}"));
         }
@@ -177,6 +183,24 @@ mod tests {
                 "{files:?}: {found}"
             );
         }
+    }
+
+    /// `postfix set-permissions` follows links: with `postqueue` as one, the program behind it becomes set-gid postdrop.
+    #[test]
+    fn a_classic_name_that_is_a_link_is_refused() {
+        for link in [std::os::unix::fs::symlink, fs::hard_link] as [fn(_, _) -> _; 2] {
+            let program = "/usr/libexec/theoris/theoris";
+            let scratch = package(&[(program, 0o755)]);
+            let place = |file: &str| scratch.join(file.trim_start_matches('/'));
+            link(place(program), place("/usr/libexec/theoris/postqueue")).unwrap();
+            let found = one(scratch.path(), &BTreeMap::new()).unwrap_err();
+            assert!(found.contains("postqueue is not a file of its own"), "{found}");
+        }
+        // A directory that is one would take its files past the check.
+        let scratch = package(&[("/usr/libexec/theoris/x", 0o755)]);
+        std::os::unix::fs::symlink(scratch.join("usr/libexec"), scratch.join("usr/lib")).unwrap();
+        let found = one(scratch.path(), &BTreeMap::new()).unwrap_err();
+        assert!(found.contains("/usr/lib is not a file of its own"), "{found}");
     }
 
     #[test]

@@ -61,14 +61,15 @@ fn place(root: &Path, to: &str) -> Result<PathBuf, String> {
     Ok(to)
 }
 
-/// Regular files and their paths below `root`, sorted.
+/// Files and links, each with its path below `root`, sorted. No link is followed.
 pub fn files(root: &Path) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     let mut open = vec![root.to_owned()];
     while let Some(directory) = open.pop() {
         for entry in fs::read_dir(&directory).map_err(text(&directory))? {
-            let path = entry.map_err(text(&directory))?.path();
-            if path.is_dir() {
+            let entry = entry.map_err(text(&directory))?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(text(&directory))?);
+            if kind.is_dir() {
                 open.push(path);
             } else if let Ok(below) = path.strip_prefix(root) {
                 found.push(format!("/{}", below.display()));

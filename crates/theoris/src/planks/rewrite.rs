@@ -166,4 +166,20 @@ mod tests {
         let length = rustix::fs::getxattr(&path, name, &mut kept).unwrap();
         assert_eq!(&kept[..length], &list[..]);
     }
+
+    /// A confined Postfix may read what has its label, and nothing else of /etc.
+    #[test]
+    fn the_label_of_selinux_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.cf");
+        fs::write(&path, "old").unwrap();
+        let (name, label) = ("security.selinux", b"system_u:object_r:postfix_etc_t:s0\0");
+        if rustix::fs::setxattr(&path, name, label, XattrFlags::empty()).is_err() {
+            return; // not root, or a policy that does not know this type
+        }
+        replace(&path, b"new").unwrap();
+        let mut kept = vec![0; 1024];
+        let length = rustix::fs::getxattr(&path, name, &mut kept).unwrap();
+        assert_eq!(&kept[..length], label);
+    }
 }
