@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::content::{assert_is, text};
 use super::losses::Loss;
-use super::model::{Change, DELETED, Key, SEEN, names};
+use super::model::{Change, DELETED, Key, SEEN, Taken, names};
 use super::worker::Worker;
 
 /// How long a change by one server may take to be seen through the other: both look a second time at a directory
@@ -79,6 +79,7 @@ impl Worker<'_> {
             return;
         }
         let name = self.dice.pick(&names).unwrap();
+        let taken = Taken { by: "MOVE", side: self.session.side, began: SystemTime::now() };
         let answer = self.session.ask(&format!("UID MOVE {} {name}", set(&keys)));
         let right = answer.is_ok() || answer.status.starts_with("NO [EXPUNGEISSUED]");
         self.session.demand(right, &answer.status);
@@ -86,7 +87,7 @@ impl Worker<'_> {
             let from = (keys[0].0, uid);
             let mut model = self.world.model();
             model.copied(from, to, self.number);
-            model.gone(from);
+            model.gone(from, taken);
         }
     }
 
@@ -97,8 +98,9 @@ impl Worker<'_> {
         }
         self.set_words(&keys, DELETED, true);
         if !self.dice.one_in(3) {
+            let taken = Taken { by: "EXPUNGE", side: self.session.side, began: SystemTime::now() };
             self.session.must(&format!("UID EXPUNGE {}", set(&keys)));
-            keys.iter().for_each(|key| self.world.model().gone(*key));
+            keys.iter().for_each(|key| self.world.model().gone(*key, taken));
         }
     }
 

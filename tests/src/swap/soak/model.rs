@@ -87,8 +87,8 @@ struct Message {
     /// Words that may have been set, and that may have been clear, at some time in this round.
     set: u32,
     clear: u32,
-    /// Taken away, and confirmed.
-    gone: bool,
+    /// Taken away, and who has confirmed it.
+    gone: Option<Taken>,
     /// Its last changes.
     history: Vec<Change>,
 }
@@ -100,6 +100,21 @@ pub struct Change {
     pub began: SystemTime,
     pub on: bool,
     pub words: u32,
+}
+
+/// By which command a message was taken away, who confirmed it, and when that had begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    pub by: &'static str,
+    pub side: Side,
+    pub began: SystemTime,
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        write!(to, "by {} at {since:.3}, as {:?} confirmed", self.by, self.side)
+    }
 }
 
 impl fmt::Debug for Change {
@@ -116,7 +131,7 @@ impl Message {
             Some(_) => (0, now, ALL & !now),
             None => (ALL, 0, 0),
         };
-        Self { id: id.to_owned(), owner, now, open, set, clear, gone: false, history: Vec::new() }
+        Self { id: id.to_owned(), owner, now, open, set, clear, gone: None, history: Vec::new() }
     }
 
     fn begin_round(&mut self) {
@@ -131,7 +146,7 @@ impl Message {
     }
 
     fn may_be_gone(&self) -> bool {
-        self.gone || self.set & DELETED != 0
+        self.gone.is_some() || self.set & DELETED != 0
     }
 }
 
@@ -207,7 +222,7 @@ impl Model {
             (copy.set, copy.clear) = (ALL, ALL);
         }
         copy.open |= copy.set & copy.clear;
-        (copy.owner, copy.gone) = (Some(owner), false);
+        (copy.owner, copy.gone) = (Some(owner), None);
         copy.history.clear();
         self.claim(to, copy);
     }
@@ -280,9 +295,9 @@ impl Model {
     }
 
     /// The message's taking away was confirmed.
-    pub fn gone(&mut self, key: Key) {
+    pub fn gone(&mut self, key: Key, taken: Taken) {
         if let Some(message) = self.messages.get_mut(&key) {
-            message.gone = true;
+            message.gone = Some(taken);
         }
     }
 
@@ -291,12 +306,14 @@ impl Model {
     }
 
     pub fn owns(&self, key: Key, owner: usize) -> bool {
-        self.messages.get(&key).is_some_and(|message| message.owner == Some(owner) && !message.gone)
+        self.messages
+            .get(&key)
+            .is_some_and(|message| message.owner == Some(owner) && message.gone.is_none())
     }
 
     /// What `mask` of this message's words has to be, where that is known.
     pub fn known(&self, key: Key, mask: u32) -> Option<u32> {
-        let message = self.messages.get(&key).filter(|message| !message.gone)?;
+        let message = self.messages.get(&key).filter(|message| message.gone.is_none())?;
         (message.open & mask == 0).then_some(message.now & mask)
     }
 
@@ -339,8 +356,8 @@ impl Model {
             let message = &self.messages[&(validity, uid)];
             if message.owner.is_none() {
                 wrong.push(format!("UID {uid}, {id}: nobody has put it there"));
-            } else if message.gone {
-                wrong.push(format!("UID {uid}, {id}: it was taken away"));
+            } else if let Some(taken) = message.gone {
+                wrong.push(format!("UID {uid}, {id}: it was taken away {taken}"));
             } else if message.wrong(*words) != 0 {
                 let (now, open) = (names(message.now), names(message.open));
                 let told = format!(

@@ -6,7 +6,7 @@ use harness::client::Client;
 
 use super::World;
 use super::content::{Dice, assert_is, id_in};
-use super::model::{Change, DELETED, Key, SEEN};
+use super::model::{Change, DELETED, Key, SEEN, Taken};
 use super::servers::{Side, USER};
 
 pub struct Collector<'world> {
@@ -58,7 +58,8 @@ impl<'world> Collector<'world> {
             model.stored(*key, SEEN, true);
             model.note(*key, seen.clone());
         }
-        taken.iter().for_each(|(_, key)| model.gone(*key));
+        let quit = Taken { by: "QUIT", side, began: seen.began };
+        taken.iter().for_each(|(_, key)| model.gone(*key, quit));
         taken.iter().for_each(|_| model.count("taken by POP3"));
     }
 }
