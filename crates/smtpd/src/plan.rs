@@ -4,7 +4,6 @@
 //! smtpd are. What cannot be obeyed and would change who gets in is an error with its place; nothing is ignored in silence.
 
 mod lent;
-mod listen;
 mod outside;
 mod policy;
 mod screen;
@@ -65,7 +64,7 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
     for (line, behind) in lines {
         let service = behind.unwrap_or(line);
         let view = host.view(service);
-        for address in listen::addresses(&host.view(line), line, problems) {
+        for address in postfix::listen::addresses(&host.view(line), line, problems) {
             plan.listeners.push(Listen::tcp(&line.name, address));
         }
         let identities = tls::plan(&view, service, problems);

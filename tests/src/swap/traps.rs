@@ -1,6 +1,7 @@
 //! The traps of a live host that concern these planks; each test fails without its remedy.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -245,7 +246,53 @@ fn kill_at(host: &Host, words: &[&str], step: &str) {
     assert!(found, "{words:?} never came to {step:?}");
 }
 
-/// Somebody has added an entry whose port is taken: master ends at the next reload, which is ours. It runs again afterwards.
+/// An entry of somebody whose port another program has: it is told with its line, and master is not told to reload.
+#[test]
+fn an_entry_whose_port_is_taken_is_told_before_a_reload() {
+    if !can_run() {
+        return;
+    }
+    let out = Out::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = taken.local_addr().unwrap().to_string();
+    let add = || add_entry(&out, &name);
+    let take_out = || {
+        let entry = format!("{name}/inet");
+        out.host.postfix().command(&["postconf", "-c", &config_of(&out), "-MX", &entry]);
+    };
+    let master = out.host.postfix().master_pid();
+    let refused = |verb: &str| {
+        let before = out.host.master_cf();
+        let output = out.host.theoris(&[verb, "smtp-out"]);
+        let text = harness::services::said(&output);
+        let line =
+            format!("master.cf:{}: {name} belongs to ", out.host.master_cf().lines().count());
+        assert!(!output.status.success() && text.contains(&line), "{line}: {text}");
+        assert_eq!(out.host.postfix().master_pid(), master);
+        assert!(process::is_alive(master), "{text}");
+        assert_eq!(out.host.master_cf(), before);
+    };
+    add();
+    refused("adopt");
+    take_out();
+    out.host.must(&["adopt", "smtp-out"]);
+    add();
+    refused("release");
+    take_out();
+    out.host.must(&["release", "smtp-out"]);
+    assert_eq!(out.host.postfix().master_pid(), master);
+}
+
+fn config_of(out: &Out) -> String {
+    out.host.postfix().config().display().to_string()
+}
+
+fn add_entry(out: &Out, address: &str) {
+    let entry = format!("{address}/inet={address} inet n - n - - smtpd");
+    out.host.postfix().command(&["postconf", "-c", &config_of(out), "-M", &entry]);
+}
+
+/// Where that cannot be seen before, because nobody listens there yet, master ends at our reload. It runs again afterwards.
 #[test]
 fn a_master_that_ends_at_our_reload_is_started_again() {
     if !can_run() {
@@ -253,12 +300,9 @@ fn a_master_that_ends_at_our_reload_is_started_again() {
     }
     let out = Out::new();
     let postfix = out.host.postfix();
-    let config = postfix.config().display().to_string();
     let at_a_taken_port = |verb: &str| {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let name = taken.local_addr().unwrap().to_string();
-        let entry = format!("{name}/inet={name} inet n - n - - smtpd");
-        postfix.command(&["postconf", "-c", &config, "-M", &entry]);
+        let taken = bound_only();
+        add_entry(&out, &taken.1);
         let master = postfix.master_pid();
         let free = std::thread::spawn(move || {
             while process::is_alive(master) {
@@ -284,6 +328,18 @@ fn a_master_that_ends_at_our_reload_is_started_again() {
     assert!(at_a_taken_port("release"));
     assert!(out.host.services.pid("theoris-smtp-delivery.service").is_none());
     assert!(Client::tcp(postfix.port).reply().starts_with("220 "), "it serves");
+}
+
+/// A port that is taken, at which nobody listens.
+fn bound_only() -> (OwnedFd, String) {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket,
+    };
+    let taken =
+        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(taken.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let address = getsockname::<SockaddrIn>(taken.as_raw_fd()).unwrap().to_string();
+    (taken, address)
 }
 
 /// Killed when OpenDKIM has been started with a socket of ours, which nobody finds yet: the next call puts it in its place.

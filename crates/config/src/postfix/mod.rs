@@ -15,6 +15,7 @@ mod host;
 mod inventory;
 pub mod kind;
 mod lines;
+pub mod listen;
 mod main_cf;
 mod master_cf;
 pub mod names;

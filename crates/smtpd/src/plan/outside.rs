@@ -159,7 +159,7 @@ fn server(view: &View<'_>, word: &str, problems: &mut Problems) -> Result<Policy
                 Some((host, port)) => (host, port),
                 None => ("localhost", shown),
             };
-            let port = super::listen::port(port).ok_or_else(|| format!("unknown port {port}"))?;
+            let port = postfix::listen::port(port).ok_or_else(|| format!("unknown port {port}"))?;
             Endpoint::Inet { host: host.to_owned(), port }
         }
         other => return Err(format!("{other} is neither unix nor inet")),

@@ -13,6 +13,7 @@ pub mod guard;
 pub mod hand;
 mod hold;
 pub mod marks;
+mod ports;
 mod postfix;
 pub mod process;
 mod prospect;
@@ -203,11 +204,14 @@ pub fn release(
     for plank in planks {
         match adopted.get(plank) {
             Some(known) => {
+                refused.extend(known.back.iter().flat_map(stands_in_the_way));
                 journal.planks.push(Undertaking { plank: *plank, back: known.back.clone() });
             }
             None => refused.push(format!("{} is not adopted", plank.name())),
         }
     }
+    refused.sort_unstable();
+    refused.dedup();
     if !refused.is_empty() {
         return Ok(Outcome::Refused(refused));
     }
@@ -215,6 +219,13 @@ pub fn release(
         None => Outcome::Done,
         Some(half) => Outcome::HalfWay(half),
     })
+}
+
+/// Before the first step is done: what would keep this one from being done.
+fn stands_in_the_way(step: &Step) -> Vec<String> {
+    let Step::GiveBack(back) = step else { return Vec::new() };
+    let master = postfix::master(&back.queue);
+    master.map_or(Vec::new(), |master| ports::taken(&back.configuration, master))
 }
 
 /// What a release would do; nothing for a plank that is not adopted.

@@ -16,7 +16,7 @@ use super::hold::Held;
 use super::marks::{self, Key};
 use super::process::{self, Address, Listening};
 use super::steps::{PULSE, Run, edit, until};
-use super::{Mishap, rewrite};
+use super::{Mishap, ports, rewrite};
 
 /// master answers a signal within a tenth of a second.
 const RELOAD_LIMIT: Duration = Duration::from_secs(10);
@@ -276,13 +276,16 @@ fn open(site: Site<'_>, pid: i32, sockets: &[String], run: &mut Run<'_>) -> Resu
 }
 
 /// Has master read its configuration, until `done` or the time is over. It ends when a port of its entries is taken, whoever
-/// wrote them; then it is started again, and the result is true.
+/// wrote them: where that is seen before, it is not told to, and else it is started again, and the result is true.
 fn reload(
     site: Site<'_>,
     pid: i32,
     done: impl Fn() -> bool,
     run: &mut Run<'_>,
 ) -> Result<bool, Mishap> {
+    if let Some(taken) = ports::taken(site.configuration, pid).into_iter().next() {
+        return Err(Mishap(taken));
+    }
     let unit = process::unit(pid).filter(|unit| unit.starts_with("postfix"));
     let held = hold_queue_manager(site.queue, pid);
     hang_up(pid)?;

@@ -187,6 +187,12 @@ pub fn listeners(at: &Address) -> Vec<Listening> {
     found
 }
 
+/// Whether both live in one network: the ports of a container are its own.
+pub fn share_network(one: i32, other: i32) -> bool {
+    let of = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    of(one).is_some_and(|network| of(other) == Some(network))
+}
+
 /// Connections that these processes have accepted at an address.
 pub fn accepted(pids: &[i32], at: &Address) -> usize {
     let Some(first) = pids.first() else { return 0 };

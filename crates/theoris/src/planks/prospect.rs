@@ -14,7 +14,9 @@ use super::marks::{self, Entry, Key};
 use super::process::{self, Address};
 use super::services::{Services, run};
 use super::steps::is_of;
-use super::{Manner, Mishap, Places, Plank, Step, dovecot, filter, postfix as master, rewrite};
+use super::{
+    Manner, Mishap, Places, Plank, Step, dovecot, filter, ports, postfix as master, rewrite,
+};
 
 /// A daemon reads its configuration in less.
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
@@ -272,6 +274,8 @@ fn smtp_out(planned: &Planned, places: &Places, prospect: &mut Prospect) {
     let host = Host::read(&Disk, &places.postfix, &mut Problems::default());
     let queue = PathBuf::from(text_of(&host, "queue_directory"));
     refuse_other_instances(&host, &queue, prospect);
+    let taken = master::master(&queue).map(|pid| ports::taken(&places.postfix, pid));
+    prospect.refusals.extend(taken.unwrap_or_default());
     let text = match std::fs::read(&file) {
         Ok(text) => text,
         Err(error) => return prospect.refuse(Mishap::file(&file, &error).0),

@@ -2,19 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use config::postfix::{self, Service, View};
-use config::{Files, Problems, files::Disk};
+use super::{INET_INTERFACES, INET_PROTOCOLS, Service, View};
+use crate::{Files, Problems, files::Disk};
 
 /// Service names that master.cf may use instead of a port.
 const PORTS: [(&str, u16); 4] =
     [("smtp", 25), ("submission", 587), ("smtps", 465), ("submissions", 465)];
 
 /// The addresses of a service, by `inet_interfaces` and `inet_protocols` where it names none.
-pub(super) fn addresses(
-    view: &View<'_>,
-    service: &Service,
-    problems: &mut Problems,
-) -> Vec<SocketAddr> {
+#[must_use]
+pub fn addresses(view: &View<'_>, service: &Service, problems: &mut Problems) -> Vec<SocketAddr> {
     let (host, name) = match service.name.rsplit_once(':') {
         Some((host, port)) => (Some(host.trim_start_matches('[').trim_end_matches(']')), port),
         None => (None, service.name.as_str()),
@@ -40,7 +37,7 @@ pub(super) fn addresses(
         },
         None => interfaces(view, problems),
     };
-    let protocols = view.get(postfix::INET_PROTOCOLS, problems);
+    let protocols = view.get(INET_PROTOCOLS, problems);
     let allowed = |family: &str| {
         protocols.iter().any(|word| word.as_str() == "all" || word.as_str() == family)
     };
@@ -57,7 +54,9 @@ pub(super) fn addresses(
     addresses
 }
 
-pub(super) fn port(name: &str) -> Option<u16> {
+/// The number of a service's name: one of ours, a number, or one of the machine's table.
+#[must_use]
+pub fn port(name: &str) -> Option<u16> {
     let known = PORTS.iter().find(|(known, _)| *known == name).map(|(_, port)| *port);
     known.or_else(|| name.parse().ok()).or_else(|| from_services(name))
 }
@@ -76,7 +75,7 @@ fn from_services(name: &str) -> Option<u16> {
 
 fn interfaces(view: &View<'_>, problems: &mut Problems) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
-    for word in view.get(postfix::INET_INTERFACES, problems) {
+    for word in view.get(INET_INTERFACES, problems) {
         match word.as_str() {
             "all" => {
                 addresses.push(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
