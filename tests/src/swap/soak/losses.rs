@@ -1,8 +1,9 @@
 //! What Dovecot has confirmed and taken back itself, told apart from what ours has lost.
 //!
-//! Dovecot loses a confirmed STORE now and then, also when nobody else works on the Maildir. `cargo xtask soak` lets strace
-//! keep a record of every rename, and a loss is Dovecot's own only if that record and the file itself say so; without a
-//! record every loss stops the test.
+//! Dovecot loses a confirmed STORE now and then, also when nobody else works on the Maildir; one of `\Deleted` may be lost
+//! only until the EXPUNGE that follows, which then takes nothing away. `cargo xtask soak` lets strace keep a record of every
+//! rename and removal, and a loss is Dovecot's own only if that record and the file itself say so; without a record every
+//! loss stops the test.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::World;
-use super::model::{Key, WORDS, names};
+use super::model::{Key, Taken, WORDS, names};
 use super::servers::USER;
 use super::worker::SHARED;
 
@@ -18,15 +19,23 @@ use super::worker::SHARED;
 const DOVECOTS: [&str; 4] = ["imap", "pop3", "lmtp", "doveadm"];
 /// The letters of the flags in `WORDS`, in their order there.
 const FLAGS: [char; 5] = ['R', 'F', 'D', 'T', 'S'];
-/// How often Dovecot may lose a STORE of its own: once in each started span of this length.
+/// How often Dovecot may lose a change of its own: once in each started span of this length.
 const SPAN: Duration = Duration::from_secs(300);
 
-/// Words of a message that are not what they should be.
+/// What is not as it should be.
 #[derive(Clone, Debug)]
 pub struct Loss {
     pub key: Key,
-    pub words: u32,
+    pub what: Lost,
     pub told: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Lost {
+    /// Words of a message.
+    Words(u32),
+    /// That it was taken away: it is there.
+    Removal(Taken),
 }
 
 /// strace's record, of which only what was written in this round is looked at.
@@ -44,6 +53,14 @@ struct Rename {
     to: String,
 }
 
+/// What was done to message files.
+#[derive(Debug, Default)]
+struct Deeds {
+    renames: Vec<Rename>,
+    /// When, and which path.
+    removals: Vec<(Duration, String)>,
+}
+
 impl Renames {
     pub fn from_environment() -> Option<Self> {
         let record = PathBuf::from(std::env::var_os("THEORIS_SOAK_RENAMES")?);
@@ -54,7 +71,7 @@ impl Renames {
         self.from = fs::metadata(&self.record).unwrap().len();
     }
 
-    fn all(&self) -> Vec<Rename> {
+    fn all(&self) -> Deeds {
         let mut file = fs::File::open(&self.record).unwrap();
         file.seek(SeekFrom::Start(self.from)).unwrap();
         let mut text = Vec::new();
@@ -63,9 +80,10 @@ impl Renames {
     }
 }
 
-/// The renames that were done in lines such as `17<imap> 1795369611.03 rename("A", "B") = 0`, of which two may be one call.
-fn parse(record: &str) -> Vec<Rename> {
-    let mut renames = Vec::new();
+/// What was done in lines such as `17<imap> 1795369611.03 rename("A", "B") = 0`, of which two may be one call. A removal that
+/// was begun counts as one.
+fn parse(record: &str) -> Deeds {
+    let mut deeds = Deeds::default();
     let mut begun: Vec<(&str, Rename)> = Vec::new();
     for line in record.lines() {
         let mut fields = line.splitn(3, ' ');
@@ -76,25 +94,28 @@ fn parse(record: &str) -> Vec<Rename> {
         if call.starts_with("<... rename") {
             let call_begun = begun.iter().position(|(by, _)| *by == process);
             let rename = call_begun.map(|index| begun.swap_remove(index).1);
-            renames.extend(rename.filter(|_| call.ends_with(" = 0")));
+            deeds.renames.extend(rename.filter(|_| call.ends_with(" = 0")));
             continue;
         }
+        let Ok(at) = at.parse().map(Duration::from_secs_f64) else { continue };
         let paths: Vec<&str> = call.split('"').skip(1).step_by(2).collect();
-        let ([from, to], Ok(at)) = (&paths[..], at.parse()) else { continue };
-        let by = process.split_once('<').map_or("", |(_, name)| name.trim_end_matches('>'));
-        let rename = Rename {
-            by: by.to_owned(),
-            at: Duration::from_secs_f64(at),
-            from: (*from).to_owned(),
-            to: (*to).to_owned(),
+        let (from, to) = match &paths[..] {
+            [from, to] => (*from, *to),
+            [path] if call.starts_with("unlink") => {
+                deeds.removals.push((at, (*path).to_owned()));
+                continue;
+            }
+            _ => continue,
         };
+        let by = process.split_once('<').map_or("", |(_, name)| name.trim_end_matches('>'));
+        let rename = Rename { by: by.to_owned(), at, from: from.to_owned(), to: to.to_owned() };
         if call.ends_with("<unfinished ...>") {
             begun.push((process, rename));
         } else if call.ends_with(" = 0") {
-            renames.push(rename);
+            deeds.renames.push(rename);
         }
     }
-    renames
+    deeds
 }
 
 /// A mailbox's directory and base name of each message file of the record: `…/Maildir/.Shared/cur/BASE:2,S`.
@@ -108,20 +129,22 @@ fn place(path: &str) -> Option<(&str, &str)> {
 /// The renames that changed whether the message's file has the letter; an error if one of them is not Dovecot's.
 fn changed_by_dovecot<'record>(
     renames: &'record [Rename],
-    (folder, base): (&str, &str),
+    wanted: (&str, &str),
     letter: char,
     since: Duration,
 ) -> Result<Vec<&'record Rename>, String> {
-    let is_it =
-        |path: &str| place(path).is_some_and(|(seen, of)| of == base && may_be(seen, folder));
     let changes = renames.iter().filter(|rename| rename.at >= since);
-    let changes = changes.filter(|rename| is_it(&rename.from) || is_it(&rename.to));
+    let changes = changes.filter(|rename| is_it(&rename.from, wanted) || is_it(&rename.to, wanted));
     let changes: Vec<_> =
         changes.filter(|rename| has(&rename.from, letter) != has(&rename.to, letter)).collect();
     match changes.iter().find(|rename| !DOVECOTS.contains(&&*rename.by)) {
         Some(ours) => Err(format!("ours has changed it: {ours:?}")),
         None => Ok(changes),
     }
+}
+
+fn is_it(path: &str, (folder, base): (&str, &str)) -> bool {
+    place(path).is_some_and(|(seen, of)| of == base && may_be(seen, folder))
 }
 
 fn has(path: &str, letter: char) -> bool {
@@ -134,8 +157,8 @@ impl World {
         let mut charged = Vec::new();
         for loss in losses {
             match self.dovecots_own(&loss) {
-                Ok((store, evidence)) => {
-                    self.model().concede(loss.key, loss.words, store, evidence);
+                Ok((since, evidence)) => {
+                    self.model().concede(loss.key, loss.what, since, evidence);
                 }
                 Err(reason) => charged.push(format!("{} ({reason})", loss.told)),
             }
@@ -143,37 +166,75 @@ impl World {
         let most = 1 + self.began.elapsed().as_secs() / SPAN.as_secs();
         if self.model().losses.len() as u64 > most {
             charged.push(format!(
-                "Dovecot has lost more than {most} STOREs: {:#?}",
+                "Dovecot has lost more than {most} changes: {:#?}",
                 self.model().losses
             ));
         }
         charged
     }
 
-    /// Every server that confirmed these words is Dovecot; the file says what is seen now, so it is lost; and no rename by ours
-    /// has changed one of the letters since the first of those STOREs began. Gives when that was, and the evidence.
+    /// Gives since when, and the evidence.
     fn dovecots_own(&self, loss: &Loss) -> Result<(Duration, String), String> {
         let renames = self.renames.lock().unwrap();
-        let renames = renames.as_ref().ok_or("no record of renames")?.all();
+        let deeds = renames.as_ref().ok_or("no record of renames")?.all();
         let name = self.model().name_of(loss.key.0).ok_or("its mailbox is gone")?;
         let folder = if name == "INBOX" { String::new() } else { format!(".{name}") };
         let directory = self.servers.dovecot.maildir(USER).join(&folder);
         let base = base_of(&directory, loss.key.1).ok_or("its UID is not listed")?;
         let file = file_of(&directory, &base).ok_or("its file is not there")?;
+        let (since, evidence) = match loss.what {
+            Lost::Words(words) => {
+                self.not_stored(loss.key, words, &deeds, (&folder, &base), &file)?
+            }
+            Lost::Removal(taken) => self.not_taken(taken, &deeds, (&folder, &base))?,
+        };
+        Ok((since, format!("{}; {file}; {evidence}", loss.told)))
+    }
+
+    /// Every server that confirmed these words is Dovecot; the file says what is seen now, so it is lost; and no rename by
+    /// ours has changed one of the letters since the first of those STOREs began.
+    fn not_stored(
+        &self,
+        key: Key,
+        words: u32,
+        deeds: &Deeds,
+        (folder, base): (&str, &str),
+        file: &str,
+    ) -> Result<(Duration, String), String> {
         let (mut evidence, mut store) = (Vec::new(), Duration::MAX);
-        for place_of_word in (0..WORDS.len()).filter(|place| loss.words & (1 << place) != 0) {
+        let directory = self.servers.dovecot.maildir(USER).join(folder);
+        for place_of_word in (0..WORDS.len()).filter(|place| words & (1 << place) != 0) {
             let word = WORDS[place_of_word];
             let letter =
                 letter(&directory, place_of_word).ok_or(format!("{word} has no letter"))?;
-            let (on, since) = self.confirmed_by_dovecot(loss.key, 1 << place_of_word)?;
-            if has(&file, letter) == on {
+            let (on, since) = self.confirmed_by_dovecot(key, 1 << place_of_word)?;
+            if has(file, letter) == on {
                 return Err(format!("{file} has {word} as it should be"));
             }
-            let changes = changed_by_dovecot(&renames, (&folder, &base), letter, since)?;
+            let changes = changed_by_dovecot(&deeds.renames, (folder, base), letter, since)?;
             store = store.min(since);
             evidence.push(format!("{word} ({letter}) was {on}, changed by {changes:?}"));
         }
-        Ok((store, format!("{}; {file}; {}", loss.told, evidence.join("; "))))
+        Ok((store, evidence.join("; ")))
+    }
+
+    /// Dovecot has confirmed it and has not even tried to remove the file; nor has ours taken its `\Deleted` away.
+    fn not_taken(
+        &self,
+        taken: Taken,
+        deeds: &Deeds,
+        place_of_it: (&str, &str),
+    ) -> Result<(Duration, String), String> {
+        if !self.servers.is_dovecot(taken.side) {
+            return Err("ours has confirmed it".into());
+        }
+        let since = taken.began.duration_since(UNIX_EPOCH).unwrap();
+        let mut removals = deeds.removals.iter().filter(|(at, _)| *at >= since);
+        if let Some((at, path)) = removals.find(|(_, path)| is_it(path, place_of_it)) {
+            return Err(format!("{path} was to be removed at {at:?}"));
+        }
+        let marked = changed_by_dovecot(&deeds.renames, place_of_it, 'T', since)?;
+        Ok((since, format!("nobody has tried to remove it since {since:?}; {marked:?}")))
     }
 
     /// What the word was set to, and since when Dovecot has said so.
@@ -190,7 +251,7 @@ impl World {
 
     pub fn tell_losses(&self) {
         let losses = self.model().losses.clone();
-        println!("Dovecot's own losses: {} STOREs", losses.len());
+        println!("Dovecot's own losses: {}", losses.len());
         losses.values().flatten().for_each(|loss| println!("  {loss}"));
     }
 }
@@ -243,11 +304,15 @@ mod tests {
 8<mailbox> 101.5 rename("/v/Maildir/cur/1.M2P3.vm,S=4:2,a", "/v/Maildir/cur/1.M2P3.vm,S=4:2,") = 0
 7<imap> 101.6 <... rename resumed>)      = 0
 8<mailbox> 102.5 rename("/v/Maildir/.Shared/cur/1.M2P3.vm,S=4:2,Sab", "/v/Maildir/.Shared/cur/1.M2P3.vm,S=4:2,Sb") = 0
+7<imap> 103.5 unlink("/v/Maildir/.Shared/cur/1.M2P3.vm,S=4:2,Sb" <unfinished ...>
+7<imap> 103.6 <... unlink resumed>)      = 0
 "#;
 
     #[test]
-    fn who_has_renamed_a_file_is_read_from_the_record() {
-        let renames = parse(RECORD);
+    fn who_has_renamed_or_removed_a_file_is_read_from_the_record() {
+        let Deeds { renames, removals } = parse(RECORD);
+        assert_eq!(removals.len(), 1);
+        assert!(is_it(&removals[0].1, (".Shared", "1.M2P3.vm,S=4")));
         let by: Vec<&str> = renames.iter().map(|rename| &*rename.by).collect();
         assert_eq!(by, ["imap", "mailbox", "imap", "mailbox"]);
         let changes = |folder, letter, since| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::content::{assert_is, text};
-use super::losses::Loss;
+use super::losses::{Loss, Lost};
 use super::model::{Change, DELETED, Key, SEEN, Taken, names};
 use super::worker::Worker;
 
@@ -162,7 +162,7 @@ impl Worker<'_> {
                 let key = (validity, fetched.uid?);
                 let (known, words) = (model.known(key, mask)?, fetched.words? & mask);
                 let told = format!("{key:?} has {}, should have {}", names(words), names(known));
-                (known != words).then_some(Loss { key, words: known ^ words, told })
+                (known != words).then_some(Loss { key, what: Lost::Words(known ^ words), told })
             });
             wrong.collect()
         });
@@ -188,7 +188,8 @@ impl Worker<'_> {
                 let known = model.known(**key, word);
                 known.is_some_and(|known| (known != 0) != found.contains(&key.1))
             });
-            let lost = |key: &Key| Loss { key: *key, words: word, told: format!("{key:?}") };
+            let what = Lost::Words(word);
+            let lost = |key: &Key| Loss { key: *key, what, told: format!("{key:?}") };
             wrong.map(lost).collect()
         });
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::losses::Loss;
+use super::losses::{Loss, Lost};
 use super::servers::Side;
 
 /// Flags and keywords; a set of them is the bits at their places. The keywords are as many as a Maildir has letters for.
@@ -280,12 +280,17 @@ impl Model {
         changes.take_while(|change| Some(change.on) == on).cloned().collect()
     }
 
-    /// These words are not what was confirmed, and that is Dovecot's own doing.
-    pub fn concede(&mut self, key: Key, words: u32, store: Duration, evidence: String) {
-        if let Some(message) = self.messages.get_mut(&key) {
-            message.now ^= words;
-            self.losses.entry(store).or_default().push(evidence);
+    /// It is not what was confirmed, and that is Dovecot's own doing.
+    pub fn concede(&mut self, key: Key, what: Lost, since: Duration, evidence: String) {
+        let Some(message) = self.messages.get_mut(&key) else { return };
+        match what {
+            Lost::Words(words) => message.now ^= words,
+            Lost::Removal(_) => {
+                message.gone = None;
+                message.open |= DELETED;
+            }
         }
+        self.losses.entry(since).or_default().push(evidence);
     }
 
     /// The mailbox of this UIDVALIDITY.
@@ -357,7 +362,8 @@ impl Model {
             if message.owner.is_none() {
                 wrong.push(format!("UID {uid}, {id}: nobody has put it there"));
             } else if let Some(taken) = message.gone {
-                wrong.push(format!("UID {uid}, {id}: it was taken away {taken}"));
+                let told = format!("UID {uid}, {id}: it was taken away {taken}");
+                losses.push(Loss { key: (validity, uid), what: Lost::Removal(taken), told });
             } else if message.wrong(*words) != 0 {
                 let (now, open) = (names(message.now), names(message.open));
                 let told = format!(
@@ -365,7 +371,8 @@ impl Model {
                     names(*words),
                     message.history
                 );
-                losses.push(Loss { key: (validity, uid), words: message.wrong(*words), told });
+                let what = Lost::Words(message.wrong(*words));
+                losses.push(Loss { key: (validity, uid), what, told });
             }
         }
         for (&(_, uid), message) in self.messages.range((validity, 0)..=(validity, u32::MAX)) {
