@@ -16,8 +16,24 @@ left=$(find /run/systemd/system /etc/systemd/system -path '*opendkim*' -name '*t
 /// OpenDKIM ended and started by its owner is what it was before we came.
 const RESTARTED: &str = "systemctl restart opendkim; systemctl reload opendkim";
 
-/// The same filter behind a path. Between two commands of this, mail may go out unsigned; and to the end of sessions with
-/// processes of Postfix that began before its reload, which have met no filter at the old place.
+/// Defines `reload`: Postfix is reloaded, and those of its processes have ended that began before. Their sessions would meet no
+/// filter at the old place.
+const RELOAD: &str = r#"
+reload() {
+  old=$(ps -C smtpd,cleanup -o pid= || true)
+  postfix reload
+  for pid in $old; do
+    tries=0
+    while kill -0 $pid 2>/dev/null; do
+      tries=$((tries + 1))
+      [ $tries -lt 600 ] || { echo process $pid of before the reload still serves; exit 1; }
+      sleep 0.1
+    done
+  done
+}
+"#;
+
+/// The same filter behind a path. Between two commands of this, mail may go out unsigned.
 const TO_A_PATH: &str = r#"
 cp -a /etc/opendkim.conf /etc/postfix/main.cf /root/
 mkdir /var/spool/postfix/opendkim
@@ -26,32 +42,14 @@ sed -i 's,^Socket.*,Socket local:/var/spool/postfix/opendkim/opendkim.sock,' /et
 echo 'UMask 000' >> /etc/opendkim.conf
 systemctl restart opendkim
 sed -i 's,inet:localhost:8891,unix:opendkim/opendkim.sock,' /etc/postfix/main.cf
-old=$(ps -C smtpd,cleanup -o pid= || true)
-postfix reload
-for pid in $old; do
-  tries=0
-  while kill -0 $pid 2>/dev/null; do
-    tries=$((tries + 1))
-    [ $tries -lt 600 ] || { echo process $pid of before the reload still serves; exit 1; }
-    sleep 0.1
-  done
-done
+reload
 "#;
 
 const TO_THE_PORT: &str = r#"
 cp -a /root/opendkim.conf /etc/opendkim.conf
 systemctl restart opendkim
 cp -a /root/main.cf /etc/postfix/main.cf
-old=$(ps -C smtpd,cleanup -o pid= || true)
-postfix reload
-for pid in $old; do
-  tries=0
-  while kill -0 $pid 2>/dev/null; do
-    tries=$((tries + 1))
-    [ $tries -lt 600 ] || { echo process $pid of before the reload still serves; exit 1; }
-    sleep 0.1
-  done
-done
+reload
 rm -r /var/spool/postfix/opendkim
 "#;
 
@@ -61,13 +59,13 @@ pub fn in_and_out(guest: &Guest) -> Done {
     signed(guest, "theoris adopt dkim")?;
     out(guest)?;
     guest.run(RESTARTED)?;
-    guest.run(TO_A_PATH)?;
+    guest.run(&format!("{RELOAD}{TO_A_PATH}"))?;
     flow::unsigned(guest, 8, Mood::Calm)?;
     for _ in 0..2 {
         signed(guest, "theoris adopt dkim")?;
         out(guest)?;
     }
-    guest.run(TO_THE_PORT)?;
+    guest.run(&format!("{RELOAD}{TO_THE_PORT}"))?;
     flow::unsigned(guest, 8, Mood::Calm)?;
     signed(guest, "theoris adopt dkim").map(drop)
 }
