@@ -22,6 +22,9 @@ postsuper -h $(ID)
 /// The first message in the queue.
 const ID: &str = "mailq | grep -oE '^[0-9A-Z]+[*!]?' | sort | head -n 1 | tr -d '*!'";
 
+/// Where ours of the classic names are. A command that calls one of them says what the original's does.
+const CLASSIC: &str = "/usr/libexec/theoris/classic/";
+
 /// Nothing of these may differ.
 const SAME: &[&str] = &[
     "mailq",
@@ -55,6 +58,12 @@ const SAME: &[&str] = &[
     "doveadm log find",
     "opendkim-testkey -d example.com -s default -k /etc/opendkim/keys/example.com/default.private -vvv; echo $?",
     "/usr/libexec/theoris/classic/opendkim-testkey -d example.com -s default -k /etc/opendkim/keys/example.com/default.private -vvv; echo $?",
+    "opendkim-testkey -d example.com -s default -vvv; echo $?",
+    "/usr/libexec/theoris/classic/opendkim-testkey -d example.com -s default -vvv; echo $?",
+    "cd $(mktemp -d); opendkim-genkey -b 2048 -d example.com -D $PWD -s mail2026 -v 2>&1 | sed s,$PWD,HERE,; \
+     sed -E 's,[A-Za-z0-9+/]{40,},KEY,g' mail2026.txt; stat -c '%n %a' *",
+    "cd $(mktemp -d); /usr/libexec/theoris/classic/opendkim-genkey -b 2048 -d example.com -D $PWD -s mail2026 -v 2>&1 | sed s,$PWD,HERE,; \
+     sed -E 's,[A-Za-z0-9+/]{40,},KEY,g' mail2026.txt; stat -c '%n %a' *",
     TALK,
     TRACE,
     "ss -Htln | awk '{print $4}' | grep -oE '[0-9]+$' | grep -xE '25|110|143|465|587|993|995|8891' | sort -nu",
@@ -104,7 +113,8 @@ pub fn prepare(guest: &Guest) -> Done {
 /// What each command says now; a failure is part of it.
 pub fn all(guest: &Guest) -> Vec<(&'static str, String)> {
     let look = |command: &&'static str| {
-        let said = guest.run(&command.replace("$(ID)", &format!("$({ID})")));
+        let script = command.replace("$(ID)", &format!("$({ID})"));
+        let said = guest.run(&format!("{{ {script}\n}} || echo exit $?"));
         (*command, said.unwrap_or_else(|problem| problem))
     };
     SAME.iter().map(look).collect()
@@ -114,13 +124,17 @@ pub fn all(guest: &Guest) -> Vec<(&'static str, String)> {
 ///
 /// The commands whose answers differ, with both.
 pub fn same(theirs: &[(&str, String)], ours: &[(&str, String)]) -> Done {
-    let differ: Vec<String> = theirs
-        .iter()
-        .zip(ours)
-        .filter(|(theirs, ours)| theirs.1 != ours.1)
-        .map(|((command, theirs), (_, ours))| {
-            format!("$ {command}\n--- theirs\n{theirs}--- ours\n{ours}")
-        })
-        .collect();
+    let answer = |wanted: &str| {
+        let found = theirs.iter().find(|(command, _)| *command == wanted);
+        found.map_or("no such command\n", |(_, said)| said.as_str())
+    };
+    let mut differ = Vec::new();
+    for (command, ours) in ours {
+        // The original of this name, beside the originals.
+        let theirs = answer(&command.replace(CLASSIC, ""));
+        if theirs != ours {
+            differ.push(format!("$ {command}\n--- theirs\n{theirs}--- ours\n{ours}"));
+        }
+    }
     if differ.is_empty() { Ok(()) } else { Err(differ.join("\n")) }
 }
