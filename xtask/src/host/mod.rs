@@ -9,6 +9,7 @@ mod flow;
 mod guest;
 mod image;
 mod looks;
+mod own;
 mod planks;
 mod traps;
 

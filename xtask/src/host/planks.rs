@@ -27,7 +27,7 @@ const LEFT: &str = "systemctl list-units --state=active,failed --no-legend 'theo
     find /var/lib/theoris -type f -not -name '*lock' -not -name adopted.json 2>/dev/null || true; grep -l 'theoris:' /etc/postfix/master.cf || true";
 
 /// What the originals have said since a time.
-const LOG: &str = "journalctl -b --since=@SINCE --facility=mail -o short --no-pager";
+pub const LOG: &str = "journalctl -b --since=@SINCE --facility=mail -o short --no-pager";
 
 /// Swaps all of them in, lets everything happen, and swaps them out.
 pub fn swapped(guest: &mut Guest, step: &dyn Fn(&str)) -> Done {

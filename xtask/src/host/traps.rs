@@ -3,6 +3,7 @@
 use super::filter;
 use super::flow::{self, Mood};
 use super::guest::Guest;
+use super::own;
 use super::planks::told;
 use crate::run::Done;
 
@@ -82,7 +83,7 @@ const TRAPS: &[Trap] = &[
 ];
 
 /// Everybody runs who should, nothing is amiss, and all that is ours is done by ours.
-const WELL: &str = "for unit in postfix dovecot theoris-dkim-milter theoris-smtp-delivery theoris-pop3d theoris-imapd theoris-guard; do \
+pub const WELL: &str = "for unit in postfix dovecot theoris-dkim-milter theoris-smtp-delivery theoris-pop3d theoris-imapd theoris-guard; do \
     for wait in $(seq 100); do [ $(systemctl show -p ActiveState --value $unit) = activating ] || break; sleep 0.1; done; \
     systemctl is-active --quiet $unit || { echo $unit does not run; systemctl status --no-pager $unit; exit 1; }; done; \
     ! systemctl is-active --quiet opendkim || { echo OpenDKIM runs; exit 1; }; \
@@ -99,6 +100,10 @@ pub fn all(guest: &mut Guest, step: &dyn Fn(&str)) -> Done {
         one(guest, trap).map_err(|problem| told(guest, &format!("{}: {problem}", trap.what)))?;
         step(trap.what);
     }
+    own::upgraded(guest).map_err(|problem| told(guest, &problem))?;
+    step("our own packages are upgraded: nobody is refused, and every plank stays adopted");
+    own::removed(guest).map_err(|problem| told(guest, &problem))?;
+    step("our own packages are removed: every plank goes back, mail flows on");
     filter::in_and_out(guest).map_err(|problem| told(guest, &problem))?;
     step(
         "dkim out and in on its port and on a path, under OpenDKIM's own unit: every message is signed",
