@@ -17,7 +17,7 @@ use theoris::planks::hand::Offer;
 use theoris::planks::process::{self, Address};
 
 use super::lines::{Allowed, BEGINS, When, complaints};
-use super::mix::{Expected, Logins, Milter, Mix, SENDERS, Way, can_run};
+use super::mix::{Expected, Milter, Mix, SENDERS, Way, can_run};
 use super::rig::Host;
 use super::smtp_out::{AT_A_RELOAD, Out};
 
@@ -229,7 +229,7 @@ fn auth_under_every_kind_of_mail() {
     if !can_run() {
         return;
     }
-    let (mix, mut ours) = (Mix::new(Milter::Unix, Logins::Some), Plank::default());
+    let (mix, mut ours) = (Mix::new(Milter::Unix), Plank::default());
     let config = show(&mix.dovecot.config());
     let expected = Expected { dovecot: AUTH_HAS_ENDED, ..Expected::default() };
     mix.swapped_three_times(&expected, |mix, way| match way {
@@ -252,7 +252,7 @@ fn mda_under_every_kind_of_mail() {
     if !can_run() {
         return;
     }
-    let (mix, mut ours) = (Mix::new(Milter::Unix, Logins::Some), Plank::default());
+    let (mix, mut ours) = (Mix::new(Milter::Unix), Plank::default());
     let (main, config) = (show(&mix.host.postfix().config()), show(&mix.dovecot.config()));
     let expected = Expected { postfix: &AT_OUR_RELOAD, ..Expected::default() };
     mix.swapped_three_times(&expected, |mix, way| {
@@ -282,7 +282,7 @@ fn queue_under_every_kind_of_mail() {
     if !can_run() {
         return;
     }
-    let (mix, mut ours) = (Mix::new(Milter::Unix, Logins::Some), Plank::default());
+    let (mix, mut ours) = (Mix::new(Milter::Unix), Plank::default());
     let main = show(&mix.host.postfix().config());
     let around: Vec<Service<'_>> =
         QUEUE.iter().copied().filter(|service| !QMGR.contains(service)).collect();
@@ -343,7 +343,7 @@ fn smtp_in_under_every_kind_of_mail() {
     if !can_run() {
         return;
     }
-    let (mix, mut ours) = (Mix::new(Milter::Unix, Logins::Some), Plank::default());
+    let (mix, mut ours) = (Mix::new(Milter::Unix), Plank::default());
     let (main, port) = (show(&mix.host.postfix().config()), mix.host.postfix().port);
     let name = format!("127.0.0.1:{port}");
     let smtp: [Service<'_>; 1] = [(&name, "inet")];

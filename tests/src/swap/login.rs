@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use harness::dovecot::{Dovecot, VMAIL};
 use harness::log::{PATIENCE, eventually};
+use harness::postfix::Postfix;
 use harness::{Scratch, skip};
 
 use super::lines::{self, Allowed, When};
@@ -36,7 +37,7 @@ pub const IMAP: Dialogue = &[
 ];
 
 /// A swap has two reloads of Dovecot at most: one for `auth-master` or the shared ports, one that closes or opens them.
-const RELOADS: usize = 2;
+pub const RELOADS: usize = 2;
 /// At a reload each client and each process that starts just then may meet one half-made socket.
 const EACH: usize = 2 * READERS * RELOADS;
 
@@ -182,6 +183,14 @@ pub struct Site {
 }
 
 pub fn site(extra: &str) -> Site {
+    site_beside(extra, |_, _| None)
+}
+
+/// The same, with a Postfix beside Dovecot.
+pub fn site_beside(
+    extra: &str,
+    postfix: impl FnOnce(&Scratch, &Dovecot) -> Option<Postfix>,
+) -> Site {
     let scratch = Scratch::new();
     scratch.directory("dovecot/conf.d");
     let mut dovecot = Dovecot::lay(&scratch, &[(USER, "secret")], extra);
@@ -199,7 +208,8 @@ pub fn site(extra: &str) -> Site {
         .status();
     assert!(done.unwrap().success());
     dovecot.start();
-    let mut host = Host::new(scratch, None, None);
+    let postfix = postfix(&scratch, &dovecot);
+    let mut host = Host::new(scratch, postfix, None);
     let (config, toml) = (dovecot.config().display().to_string(), host.toml());
     for daemon in ["pop3d", "imapd"] {
         host.services.ours(daemon, &["-c", &config, "--theoris", &toml]);

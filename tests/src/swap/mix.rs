@@ -1,7 +1,7 @@
 //! A host of originals with every kind of mail, and the proof that a plank's swaps lose, repeat and change nothing.
 //!
 //! ```text
-//! let mix = Mix::new(Milter::Unix, Logins::Some); // Postfix, Dovecot and OpenDKIM run, remote hosts wait
+//! let mix = Mix::new(Milter::Unix); // Postfix, Dovecot and OpenDKIM run, remote hosts wait
 //! mix.swapped_three_times(&Expected::default(), |mix, way| match way {
 //!     Way::In => …,                               // put the plank in: `mix.host.must(&["adopt", …])`, or by hand
 //!     Way::Out => …,
@@ -79,16 +79,6 @@ pub enum Milter {
     Port,
 }
 
-/// Whether senders log in, at Dovecot's auth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logins {
-    /// A third of the sessions.
-    Some,
-    /// Postfix does not know how. At a reload of Dovecot auth's socket is missing for some milliseconds, and an smtpd that
-    /// looks for it just then ends with `fatal: no SASL authentication mechanisms`, whoever reloads.
-    None,
-}
-
 /// Which way a swap goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -122,7 +112,6 @@ pub struct Mix {
     near: Remote,
     hard: Remote,
     late: Remote,
-    logins: Logins,
     sent: Mutex<Vec<Sent>>,
     put_off: AtomicUsize,
     _names: dns::Server,
@@ -135,7 +124,7 @@ pub fn can_run() -> bool {
 
 impl Mix {
     /// Everything runs when this returns; the mailbox of [`READER`] holds mail with flags, keywords and a folder.
-    pub fn new(milter: Milter, logins: Logins) -> Self {
+    pub fn new(milter: Milter) -> Self {
         let scratch = Scratch::new();
         let (mut zone, mut hosts) = (String::new(), Vec::new());
         for (domain, rule, answer) in [
@@ -157,7 +146,7 @@ impl Mix {
             Milter::Unix => super::dkim::on_unix(&scratch),
             Milter::Port => super::dkim::on_port(&scratch),
         };
-        let mut postfix = lay_postfix(&scratch, &dovecot, &at, logins);
+        let mut postfix = lay_postfix(&scratch, &dovecot, &at);
         postfix.sees(&format!("nameserver {}\n", names.address().ip()), "127.0.0.1 localhost\n");
         let opendkim = super::dkim::lay(&scratch, &socket);
         dovecot.start();
@@ -185,7 +174,6 @@ impl Mix {
             near,
             hard,
             late,
-            logins,
             sent: Mutex::default(),
             put_off,
             _names: names,
@@ -280,7 +268,7 @@ impl Mix {
             let mut message = Some(message);
             let mut left = 3;
             while let (Some(client), Some((number, uncertain))) = (&mut session, message.take()) {
-                let (end, sent) = say(client, number, (left == 3).then_some(self.logins));
+                let (end, sent) = say(client, number, left == 3);
                 match end {
                     End::Accepted => {
                         self.sent.lock().unwrap().push(Sent { uncertain, ..sent });
@@ -424,8 +412,8 @@ enum End {
     Uncertain,
 }
 
-/// One message; where it is the first of a session, `first` says who logs in.
-fn say(client: &mut Client, number: usize, first: Option<Logins>) -> (End, Sent) {
+/// One message. A third of the sessions begin with a login at Dovecot's auth.
+fn say(client: &mut Client, number: usize, first: bool) -> (End, Sent) {
     let kind = KINDS[number % KINDS.len()];
     let id = format!("<{number}.{kind:?}@mix.test>");
     let recipient = match kind {
@@ -448,9 +436,9 @@ fn say(client: &mut Client, number: usize, first: Option<Logins>) -> (End, Sent)
     // \0anna@dove.example\0secret
     let login = "AUTH PLAIN AGFubmFAZG92ZS5leGFtcGxlAHNlY3JldA==";
     let greeting: &[(&str, &str)] = match (first, number % 3) {
-        (Some(Logins::Some), 0) => &[("", "220"), ("EHLO client.example", "250"), (login, "235")],
-        (Some(_), _) => &[("", "220"), ("EHLO client.example", "250")],
-        (None, _) => &[],
+        (true, 0) => &[("", "220"), ("EHLO client.example", "250"), (login, "235")],
+        (true, _) => &[("", "220"), ("EHLO client.example", "250")],
+        (false, _) => &[],
     };
     let envelope = [
         (format!("MAIL FROM:<{USER}@example.com>"), "250"),
@@ -499,8 +487,7 @@ fn open_directory(scratch: &Scratch, name: &str) -> PathBuf {
     path
 }
 
-fn lay_postfix(scratch: &Scratch, dovecot: &Dovecot, milter: &str, logins: Logins) -> Postfix {
-    let sasl = if logins == Logins::Some { "yes" } else { "no" };
+fn lay_postfix(scratch: &Scratch, dovecot: &Dovecot, milter: &str) -> Postfix {
     let boxes = open_directory(scratch, "virtual");
     let spool = open_directory(scratch, "spoolmail");
     let aliases = scratch.write("aliases", format!("team {USER}, inbox@virt.example\n"));
@@ -515,7 +502,7 @@ fn lay_postfix(scratch: &Scratch, dovecot: &Dovecot, milter: &str, logins: Login
              virtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\nvirtual_minimum_uid = 1\n\
              alias_maps = texthash:{}\nmail_spool_directory = {}/\nforward_path =\n\
              relay_domains = dove.example\ntransport_maps = inline:{{dove.example=lmtp:unix:{}}}\n\
-             smtpd_sasl_auth_enable = {sasl}\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = {}\n",
+             smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = {}\n",
             show(&boxes),
             show(&aliases),
             show(&spool),

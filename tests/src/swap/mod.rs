@@ -5,6 +5,7 @@ mod dkim;
 mod give_back;
 mod lines;
 mod login;
+mod logins;
 mod mailbox;
 mod mix;
 mod mixed;

@@ -15,7 +15,7 @@ use super::catch::Catch;
 use super::process::{self, Address};
 use super::services::run as run_program;
 use super::steps::{Run, until};
-use super::{Mishap, rewrite};
+use super::{Mishap, Places, logins, rewrite};
 
 /// The name of its master process.
 pub const PROGRAM: &str = "dovecot";
@@ -32,11 +32,19 @@ pub struct Part {
     pub at: Vec<Address>,
     pub configuration: PathBuf,
     pub base: PathBuf,
+    /// Postfix's configuration directory, whose smtpd may ask Dovecot who may log in.
+    #[serde(default = "usual_postfix")]
+    pub postfix: PathBuf,
     /// Ours.
     pub file: PathBuf,
     pub daemon: String,
     /// Whom `auth-master` has to be for; nothing when our broker reaches it as it is.
     pub master_user: Option<String>,
+}
+
+/// For records of a version that did not look at Postfix.
+fn usual_postfix() -> PathBuf {
+    Places::default().postfix
 }
 
 /// What our file says of each listener.
@@ -87,8 +95,10 @@ impl Part {
         let Some(pid) = self.master() else {
             return Err(Mishap("Dovecot does not run".into()));
         };
-        kill(Pid::from_raw(pid), Signal::SIGHUP)
-            .map_err(|error| Mishap(format!("cannot signal Dovecot, pid {pid}: {error}")))?;
+        logins::spared(&self.postfix, (&self.configuration, pid), || {
+            kill(Pid::from_raw(pid), Signal::SIGHUP)
+                .map_err(|error| Mishap(format!("cannot signal Dovecot, pid {pid}: {error}")))
+        })?;
         Ok(pid)
     }
 
@@ -282,6 +292,7 @@ mod tests {
             at: Vec::new(),
             configuration: "/etc/dovecot/dovecot.conf".into(),
             base: "/run/dovecot".into(),
+            postfix: usual_postfix(),
             file: own_file("/etc/dovecot/dovecot.conf".as_ref(), "imap"),
             daemon: "imapd".into(),
             master_user: Some("dovecot".into()),

@@ -12,6 +12,7 @@ mod filter;
 pub mod guard;
 pub mod hand;
 mod hold;
+mod logins;
 pub mod marks;
 mod ports;
 mod postfix;

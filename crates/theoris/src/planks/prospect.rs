@@ -254,7 +254,7 @@ fn socket_place(file: &Path) -> String {
     entry.unwrap_or_else(|| file.display().to_string())
 }
 
-fn text_of(host: &Host, name: &str) -> String {
+pub(super) fn text_of(host: &Host, name: &str) -> String {
     let text = host.main().text(name, &mut Problems::default());
     text.map(|text| text.as_str().to_owned()).unwrap_or_default()
 }
@@ -415,6 +415,7 @@ fn login(
         file: dovecot::own_file(&configuration, protocol),
         configuration,
         base: base.into(),
+        postfix: places.postfix.clone(),
         daemon: prospect.plank.daemon().into(),
         master_user: master_user(&config, prospect),
     };

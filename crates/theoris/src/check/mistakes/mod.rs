@@ -6,7 +6,7 @@ mod logins;
 mod mailboxes;
 mod passwords;
 mod relay;
-mod seams;
+pub(crate) mod seams;
 mod tables;
 
 use config::dovecot::Config;

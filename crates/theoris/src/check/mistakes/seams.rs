@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use config::dovecot::ListenerKind;
 use config::opendkim::names;
-use config::postfix::{self, Host};
+use config::postfix::{self, Host, Service};
 use config::{Problems, dovecot};
 
 use super::super::files::Files;
@@ -21,7 +21,7 @@ pub fn find(files: &Files, found: &mut Vec<Finding>) {
 }
 
 /// The unix sockets of a service of Dovecot.
-fn sockets(config: &dovecot::Config, service: &str) -> Vec<PathBuf> {
+pub(crate) fn sockets(config: &dovecot::Config, service: &str) -> Vec<PathBuf> {
     let service = config.service(service, &mut Problems::default());
     let paths = service.into_iter().flat_map(|service| service.listeners).filter_map(|listener| {
         match listener.kind {
@@ -30,6 +30,16 @@ fn sockets(config: &dovecot::Config, service: &str) -> Vec<PathBuf> {
         }
     });
     paths.collect()
+}
+
+/// Where a server asks Dovecot who may log in, if it is one of Dovecot's unix sockets.
+pub(crate) fn login_socket(host: &Host, service: &Service) -> Option<PathBuf> {
+    let (view, mut quiet) = (host.view(service), Problems::default());
+    let asks = view.get(postfix::SMTPD_SASL_AUTH_ENABLE, &mut quiet)
+        && view.get(postfix::SMTPD_SASL_TYPE, &mut quiet) == "dovecot";
+    let path = view.get(postfix::SMTPD_SASL_PATH, &mut quiet);
+    let path = path.strip_prefix("unix:").unwrap_or(&path);
+    (asks && !path.starts_with("inet:")).then(|| host.path(service, path))
 }
 
 /// smtpd asks Dovecot who may log in.
@@ -56,12 +66,7 @@ fn logins(host: &Host, config: &dovecot::Config, found: &mut Vec<Finding>) {
             );
             return;
         }
-        let path = view.get(postfix::SMTPD_SASL_PATH, &mut quiet);
-        let path = path.strip_prefix("unix:").unwrap_or(&path);
-        if path.starts_with("inet:") {
-            continue;
-        }
-        let asked = host.path(service, path);
+        let Some(asked) = login_socket(host, service) else { continue };
         if !sockets(config, "auth").contains(&asked) {
             let text = format!(
                 "{} asks {} who may log in, and Dovecot's service auth has no such socket: nobody can log in to send",
