@@ -9,6 +9,7 @@ mod logins;
 mod mailbox;
 mod mix;
 mod mixed;
+mod old_kernel;
 mod queue;
 mod queue_commands;
 mod refusals;

@@ -13,7 +13,7 @@ use super::guard::Held;
 use super::marks::{self, Entry, Key};
 use super::process::{self, Address};
 use super::services::{Services, run};
-use super::steps::is_of;
+use super::steps::{handed, is_of};
 use super::{
     Manner, Mishap, Places, Plank, Step, dovecot, filter, ports, postfix as master, rewrite,
 };
@@ -185,6 +185,7 @@ fn dkim(
         return prospect.refuse(format!("{}: one Socket is needed", places.opendkim.display()));
     };
     refuse_strangers(at, &socket_place(&places.opendkim), services, prospect);
+    refuse_unhanded(at, filter::PROGRAM, manner, prospect);
     let host = Host::read(&Disk, &places.postfix, &mut Problems::default());
     let log = log_of(&host);
     let offer = planned.taken_over.clone().unwrap_or_default();
@@ -245,6 +246,17 @@ fn refuse_strangers(
         prospect.refuse(format!(
             "{place}: OpenDKIM, pid {first}, does not run as {OPENDKIM}; start it so first"
         ));
+    }
+}
+
+/// A port of an original is tried on, as long as nothing else is wrong with it.
+fn refuse_unhanded(at: &Address, from: &str, manner: Manner, prospect: &mut Prospect) {
+    if matches!(at, Address::Tcp(_))
+        && !manner.gap
+        && prospect.refusals.is_empty()
+        && let Err(why) = handed(at, from)
+    {
+        prospect.refuse(why.0);
     }
 }
 
@@ -407,6 +419,7 @@ fn login(
                 .map_or(configuration.display().to_string(), ToString::to_string);
             prospect.refuse(format!("{place}: {address} belongs to {who}, not to Dovecot"));
         }
+        refuse_unhanded(address, dovecot::PROGRAM, manner, prospect);
     }
     let part = dovecot::Part {
         service: name,

@@ -220,15 +220,7 @@ impl Run<'_> {
         let mut taken = std::mem::take(&mut self.caught);
         if !self.gap {
             for address in take {
-                let holders = process::listeners(address);
-                let holder = holders.iter().find(|holder| is_of(holder.pid, from));
-                let Some(holder) = holder else {
-                    return Err(Mishap(format!("{from} does not listen on {address} any more")));
-                };
-                let socket = process::take(holder).map_err(|error| {
-                    Mishap(format!("cannot take {address} from {from}, pid {}: {error}; --gap swaps with a short gap", holder.pid))
-                })?;
-                taken.push(socket);
+                taken.push(handed(address, from)?);
             }
         }
         if taken.is_empty() {
@@ -273,6 +265,25 @@ impl Run<'_> {
         }
         self.services.stop(daemon)
     }
+}
+
+/// The listening socket of an original, as it is handed to our daemon.
+///
+/// # Errors
+///
+/// When it does not listen there, or where no sockets are handed over: a kernel before 5.6, a container's filter of
+/// system calls.
+pub fn handed(address: &Address, from: &str) -> Result<OwnedFd, Mishap> {
+    let holders = process::listeners(address);
+    let Some(holder) = holders.iter().find(|holder| is_of(holder.pid, from)) else {
+        return Err(Mishap(format!("{from} does not listen on {address} any more")));
+    };
+    process::take(holder).map_err(|error| {
+        Mishap(format!(
+            "cannot take {address} from {from}, pid {}: {error}; --gap swaps with a short gap",
+            holder.pid
+        ))
+    })
 }
 
 /// Whether a process is the original of that name.
