@@ -216,6 +216,21 @@ fn units_follow_the_originals() {
     for daemon in ["authd", "dkim-milter"] {
         postfix.iter().for_each(|name| assert!(has(&unit(daemon), "Before", name), "{daemon}"));
     }
-    // Set-gid programs: postdrop, that a command of an alias calls.
-    assert!(has(&unit("lmtp-delivery"), "NoNewPrivileges", "no"));
+    // OpenDKIM's own goes when it stops, and is not there at a boot at which ours alone is started.
+    assert!(has(&unit("dkim-milter"), "RuntimeDirectory", "opendkim"));
+    assert!(has(&unit("dkim-milter"), "RuntimeDirectoryPreserve", "yes"));
+}
+
+/// Set-gid programs, as postdrop that a command of an alias calls, and PAM's helper: neither the unit nor what implies
+/// the same for a user of its own keeps them from working.
+#[test]
+fn units_that_run_commands_let_set_gid_programs_be() {
+    for daemon in ["lmtp-delivery", "authd"] {
+        let path = root().join(format!("systemd/theoris-{daemon}.service"));
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.lines().any(|line| line == "NoNewPrivileges=no"), "{daemon}");
+        for implies in ["User=", "DynamicUser="] {
+            assert!(!text.lines().any(|line| line.starts_with(implies)), "{daemon}: {implies}");
+        }
+    }
 }

@@ -53,6 +53,16 @@ impl Services {
         self.units.push(unit.to_owned());
     }
 
+    /// What a unit's `RuntimeDirectory=` is: gone when it stops, unless a drop-in says that it is kept.
+    #[track_caller]
+    pub fn runtime_directory(&self, unit: &str, directory: &Path) {
+        let path = self.root.join(format!("{unit}.json"));
+        let mut described: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        described["runtime_directory"] = directory.display().to_string().into();
+        fs::write(path, described.to_string()).unwrap();
+    }
+
     /// Makes a unit fail at its next start.
     pub fn break_unit(&self, daemon: &str) {
         let described = serde_json::json!({ "command": ["/bin/false"], "notifies": true });

@@ -1,6 +1,6 @@
 #!/usr/bin/python3 -IS
 """A stand-in for systemctl: units are JSON files beside it, their processes are children of nobody."""
-import json, os, select, shlex, signal, socket, subprocess, sys
+import json, os, select, shlex, shutil, signal, socket, subprocess, sys
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
@@ -100,13 +100,18 @@ def stop(unit, wait):
     kills = "KillSignal=SIGKILL" in drop_in(unit)
     os.kill(pid, signal.SIGKILL if kills else signal.SIGTERM)
     os.kill(pid, signal.SIGCONT)
-    if wait:
+    directory = described(unit).get("runtime_directory")
+    if "RuntimeDirectoryPreserve=yes" in drop_in(unit):
+        directory = None
+    if wait or directory:
         try:
             ended = select.poll()
             ended.register(os.pidfd_open(pid), select.POLLIN)
             ended.poll()
         except ProcessLookupError:
             pass
+    if directory:
+        shutil.rmtree(directory)
     return 0
 
 

@@ -1,5 +1,6 @@
 //! What is refused before anything is changed, with file and line.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
@@ -129,4 +130,34 @@ fn a_socket_of_somebody_else_is_left_alone() {
     let _somebody = UnixListener::bind(&socket).unwrap();
     let told = host.refused(&["adopt", "dkim"]);
     assert!(told.contains("opendkim.conf:8: ") && told.contains("not to OpenDKIM"), "{told}");
+}
+
+/// In a container nobody would start ours at a boot, or keep it: it is refused with what to do instead.
+#[test]
+fn without_systemd_nothing_is_adopted() {
+    if !can_run() {
+        return;
+    }
+    let out = Out::new();
+    let host = &out.host;
+    let before = host.master_cf();
+    let nothing = host.scratch.directory("container/nothing");
+    let program = host.scratch.write(
+        "container/systemctl",
+        "#!/bin/sh\necho \"System has not been booted with systemd as init system (PID 1). Can't operate.\" >&2\nexit 1\n",
+    );
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [nothing.as_path(), program.parent().unwrap()] {
+        for words in [&["adopt", "smtp-out"][..], &["adopt", "smtp-out", "--gap"]] {
+            let done = host.command(words).env("PATH", path).output().unwrap();
+            let told = said(&done);
+            assert_eq!(done.status.code(), Some(2), "{told}");
+            assert!(
+                told.contains("systemd does not answer: planks are swapped under systemd only; in a container run")
+                    && told.contains("nothing was changed"),
+                "{told}"
+            );
+            unchanged(host, &before);
+        }
+    }
 }

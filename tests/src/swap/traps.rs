@@ -390,6 +390,8 @@ fn opendkim_does_not_take_our_socket_with_it() {
     let host = dkim::host(dkim::on_unix, "tempfail");
     let socket = host.scratch.join("spool/milter/socket");
     eventually("OpenDKIM's socket", || socket.exists().then_some(()));
+    // A stopped unit takes its RuntimeDirectory= with it.
+    host.services.runtime_directory(dkim::UNIT, socket.parent().unwrap());
     host.must(&["adopt", "dkim"]);
     assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
     // Started by a package's script, it finds somebody there and gives up.

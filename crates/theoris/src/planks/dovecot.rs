@@ -282,6 +282,7 @@ pub fn own_file(configuration: &Path, protocol: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::planks::lingering::Lingering;
 
     /// The compliance suite has doveconf 2.4 read the same file; 2.3 reads it in every swap.
     #[test]
@@ -302,5 +303,25 @@ mod tests {
             part.shown(),
             include_str!("../../../../tests/src/compliance/config/2.4/99-theoris-imap.conf")
         );
+    }
+
+    /// A reload takes Dovecot a moment, in which the port is still its own.
+    #[test]
+    fn the_next_step_waits_until_dovecot_has_closed_its_port() {
+        let base = tempfile::tempdir().unwrap();
+        let Some(theirs) = Lingering::start(base.path(), PROGRAM, "tcp") else { return };
+        fs::write(base.path().join("master.pid"), format!("{}\n", theirs.pid())).unwrap();
+        let part = Part {
+            service: "pop3-login".into(),
+            listeners: Vec::new(), // doveconf has nothing to prove
+            at: vec![theirs.at.clone()],
+            configuration: base.path().join("dovecot.conf"),
+            base: base.path().to_owned(),
+            postfix: base.path().to_owned(), // nobody asks Dovecot who may log in
+            file: base.path().join("99-theoris-pop3.conf"),
+            daemon: "pop3d".into(),
+            master_user: None,
+        };
+        theirs.awaited_by(move |run| part.close(run));
     }
 }

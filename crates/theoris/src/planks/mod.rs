@@ -12,6 +12,8 @@ mod filter;
 pub mod guard;
 pub mod hand;
 mod hold;
+#[cfg(test)]
+mod lingering;
 mod logins;
 pub mod marks;
 mod ports;

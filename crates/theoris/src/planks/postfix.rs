@@ -384,3 +384,27 @@ pub fn answers(path: &Path) -> Option<i32> {
     let peer = sockopt::socket_peercred(&socket).ok()?;
     Some(peer.pid.as_raw_nonzero().get())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planks::lingering::Lingering;
+
+    /// A reload takes master a tenth of a second, in which the socket is still its own.
+    #[test]
+    fn the_next_step_waits_until_master_has_closed_its_socket() {
+        let queue = tempfile::tempdir().unwrap();
+        for name in ["private", "pid", "active"] {
+            fs::create_dir(queue.path().join(name)).unwrap();
+        }
+        let Some(theirs) = Lingering::start(queue.path(), "master", "private/smtp") else { return };
+        let file = queue.path().join("pid/master.pid");
+        fs::write(file, format!("{:>10}\n", theirs.pid())).unwrap();
+        assert_eq!(master(queue.path()), Some(theirs.pid()));
+        let directory = queue.path().to_owned();
+        theirs.awaited_by(move |run| {
+            let site = Site { queue: &directory, configuration: &directory };
+            close(site, &["private/smtp".to_owned()], run)
+        });
+    }
+}

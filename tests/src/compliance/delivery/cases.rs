@@ -9,7 +9,7 @@ command_time_limit = 3s
 p_limit_time_limit = 1s
 export_environment = TZ=UTC MAIL_CONFIG=/nowhere FOO=bar
 mailbox_command_maps = inline:{{games = ROOT/show ROOT/out/games a b},{daemon = env | sort > ROOT/out/daemon; exit 77}}
-transport_maps = inline:{flags.test=p_flags: mbox.test=p_mbox: temp.test=p_temp: nouser.test=p_nouser: size.test=p_size: macro.test=p_macro: where.test=p_where: final.test=p_final: gone.test=p_gone: limit.test=p_limit: parts.test=p_parts: null.test=p_null: signal.test=p_signal: dsn.test=p_dsn: next.test=p_flags:Next.Hop}
+transport_maps = inline:{flags.test=p_flags: mbox.test=p_mbox: temp.test=p_temp: nouser.test=p_nouser: size.test=p_size: macro.test=p_macro: where.test=p_where: final.test=p_final: gone.test=p_gone: limit.test=p_limit: parts.test=p_parts: null.test=p_null: signal.test=p_signal: dsn.test=p_dsn: setgid.test=p_setgid: next.test=p_flags:Next.Hop}
 p_flags_destination_recipient_limit = 1
 default_destination_recipient_limit = 50
 smtpd_recipient_restrictions = permit_mynetworks, reject
@@ -30,6 +30,7 @@ p_limit unix - n n - - pipe user=nobody argv=/bin/sleep 30
 p_parts unix - n n - - pipe user=nobody argv=ROOT/show ROOT/out/pipe_parts -- $user/$extension/$mailbox/$domain end
 p_null unix - n n - - pipe flags=F user=nobody null_sender= argv=ROOT/show ROOT/out/pipe_null -f $sender
 p_signal unix - n n - - pipe user=nobody argv=/bin/sh -c {echo dying; kill -9 $$$$}
+p_setgid unix - n n - - pipe user=nobody argv=/bin/sh -c {(ROOT/group -g; grep NoNewPrivs /proc/self/status) > ROOT/out/pipe_setgid}
 p_dsn unix - n n - - pipe user=nobody argv=/bin/sh -c {echo 5.7.5 not with me; exit 1}
 ";
 
@@ -76,6 +77,10 @@ pub fn all() -> Vec<Case> {
         alias("cat", "\"|cat > ROOT/out/cat\""),
         alias("env", "\"|env | sort > ROOT/out/env\""),
         alias("who", "\"|(id -u; id -g; pwd; umask) > ROOT/out/who\""),
+        alias(
+            "setgid",
+            "\"|(ROOT/group -g; grep NoNewPrivs /proc/self/status) > ROOT/out/setgid\"",
+        ),
         alias("words", "\"|ROOT/show ROOT/out/words one two\""),
         alias("status1", "\"|exit 1\""),
         alias("status2", "\"|echo some output; exit 2\""),
