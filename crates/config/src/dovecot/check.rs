@@ -209,11 +209,20 @@ mod tests {
     }
 
     fn told(protocol: &str, text: &str) -> String {
-        let files = Memory::with([("/d.conf", text)]);
+        let files = Memory::with([("/d.conf", text), ("/plugins", "quota\nzlib\n")]);
         let mut problems = Problems::default();
         let config = Config::read(&files, "/d.conf".as_ref(), &mut problems);
         config.report_unsupported(&[protocol, "mail"], &mut problems);
         problems.to_string()
+    }
+
+    /// Any value may stand in a file of its own.
+    #[test]
+    fn plugins_that_a_file_names_are_told() {
+        let text = "mail_plugins = </plugins\nprotocol imap {\n  mail_plugins = $mail_plugins imap_quota\n}\nssl_cert = </not/there\n";
+        let told = told("imap", text);
+        assert!(told.contains("/d.conf:1: the plugin zlib is not ours: compressed mail"), "{told}");
+        assert!(!told.contains("plugin <") && !told.contains("/not/there"), "{told}");
     }
 
     /// A script for deliveries is nothing to mail readers.

@@ -44,9 +44,11 @@ pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> (Section
     (parser.open.swap_remove(0), parser.language)
 }
 
-/// Whether a setting takes a path, or is none of 2.4: its file need not be read.
-fn names_file(key: &str) -> bool {
-    find(FACTS, key).is_some_and(|fact| fact.kind == "file" || fact.until == "2.3")
+/// Whether a setting takes a path, or is none of 2.4 in its language: its file need not be read.
+fn names_file(key: &str, language: Language) -> bool {
+    find(FACTS, key).is_some_and(|fact| {
+        fact.kind == "file" || (language == Language::Modern && fact.until == "2.3")
+    })
 }
 
 struct Parser<'f> {
@@ -165,7 +167,7 @@ impl Parser<'_> {
             self.version(&at);
         }
         let value = match written {
-            Written::File(name) if self.language == Language::Modern && !names_file(&key) => {
+            Written::File(name) if !names_file(&key, self.language) => {
                 let Some(text) = self.content(path, &name, &at) else { return };
                 Value { text, file: Some(path.parent().unwrap_or(Path::new("/")).join(&name)), at }
             }
@@ -195,7 +197,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `= <path` in the language of 2.4: the value is the file's content.
+    /// `= <path`: the value is the file's content, all of it.
     fn content(&mut self, path: &Path, name: &str, at: &Place) -> Option<String> {
         let file = path.parent().unwrap_or(Path::new("/")).join(name);
         let fault = match self.files.read(&file) {

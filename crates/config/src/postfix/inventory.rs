@@ -1,6 +1,6 @@
 //! The lines of main.cf and master.cf that set something.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::host::Host;
 use super::names::FACTS;
@@ -15,8 +15,10 @@ impl Host {
     #[must_use]
     pub fn inventory(&self) -> Vec<Written> {
         let used = used_names(self);
-        let services: BTreeSet<&str> =
-            self.services().map(|service| service.name.as_str()).collect();
+        let services: BTreeMap<&str, &str> = self
+            .services()
+            .map(|service| (service.name.as_str(), service.command.as_str()))
+            .collect();
         let main = self.main();
         let mut written = Vec::new();
         for (name, entry) in &self.main {
@@ -48,18 +50,21 @@ impl Host {
     }
 }
 
-fn standing(name: &str, used: &Used, services: &BTreeSet<&str>) -> Standing {
+/// `services`: the command of each.
+fn standing(name: &str, used: &Used, services: &BTreeMap<&str, &str>) -> Standing {
     if let Some(fact) = find(FACTS, name) {
         return Standing::Known(fact);
     }
     if used.has(name) {
         return Standing::Own;
     }
-    let Some(transport) = transport_of(name).filter(|transport| services.contains(transport))
-    else {
-        return Standing::Unknown;
+    let known = transport_of(name).and_then(|transport| services.get_key_value(transport));
+    let Some((transport, command)) = known else { return Standing::Unknown };
+    let of_all = match name.strip_prefix(transport).unwrap_or(name).trim_start_matches('_') {
+        // Of pipe(8) and spawn(8), whose defaults have a name of their own.
+        "time_limit" if matches!(*command, "pipe" | "spawn") => "command_time_limit",
+        of_all => of_all,
     };
-    let of_all = name.strip_prefix(transport).unwrap_or(name).trim_start_matches('_');
     find(FACTS, &format!("default_{of_all}"))
         .or_else(|| find(FACTS, of_all))
         .map_or(Standing::Unknown, Standing::Known)
@@ -84,11 +89,13 @@ mod tests {
             (
                 "/p/main.cf",
                 "smtpd_banner = x\nsmtp_min_data_rate = 500\nlock_stale_time = 1h\nrules = permit\nsmtpd_client_restrictions = $rules\n\
-                 slow_destination_rate_delay = 2s\nmulti_instance_directories = /etc/postfix-2\nfoo = bar\nldap_x = 1\nalias_maps = hash:/a\n",
+                 slow_destination_rate_delay = 2s\nmulti_instance_directories = /etc/postfix-2\nfoo = bar\nldap_x = 1\nalias_maps = hash:/a\n\
+                 policy_time_limit = 1h\nslow_time_limit = 1h\n",
             ),
             (
                 "/p/master.cf",
-                "slow unix - - n - - smtp\n -o smtp_helo_timeout=5s\n -o mynetworks_style=host\n",
+                "slow unix - - n - - smtp\n -o smtp_helo_timeout=5s\n -o mynetworks_style=host\n\
+                 policy unix - n n - 0 spawn user=nobody argv=/bin/true\n",
             ),
         ]);
         let host = Host::read(&files, "/p".as_ref(), &mut Problems::default());
@@ -106,6 +113,8 @@ mod tests {
         assert_eq!(meaning("7 multi_instance_directories"), Some(Meaning::Refused));
         assert_eq!(meaning("8 foo"), Some(Meaning::Unknown));
         assert_eq!(meaning("2 slow/unixsmtp_helo_timeout"), Some(Meaning::Obeyed));
-        assert_eq!(found.len(), 12);
+        assert_eq!(meaning("11 policy_time_limit"), Some(Meaning::Obeyed));
+        assert_eq!(meaning("12 slow_time_limit"), Some(Meaning::Unknown));
+        assert_eq!(found.len(), 14);
     }
 }
