@@ -61,7 +61,12 @@ impl Worker<'_> {
         if keys.is_empty() {
             return;
         }
-        let name = self.dice.pick(&self.mailboxes()).unwrap();
+        // A copy in its own mailbox that meets an expunge has been seen to bring the message back, with Dovecot at both.
+        let here = &self.session.selected.as_ref().unwrap().name;
+        let elsewhere = self.world.servers.is_dovecot(self.session.side);
+        let names: Vec<String> =
+            self.mailboxes().into_iter().filter(|name| !elsewhere || name != here).collect();
+        let name = self.dice.pick(&names).unwrap();
         let answer = self.session.ask(&format!("UID COPY {} {name}", set(&keys)));
         let right = answer.is_ok() || answer.status.starts_with("NO [EXPUNGEISSUED]");
         self.session.demand(right, &answer.status);

@@ -283,12 +283,8 @@ impl Model {
     /// It is not what was confirmed, and that is Dovecot's own doing.
     pub fn concede(&mut self, key: Key, what: Lost, since: Duration, evidence: String) {
         let Some(message) = self.messages.get_mut(&key) else { return };
-        match what {
-            Lost::Words(words) => message.now ^= words,
-            Lost::Removal(_) => {
-                message.gone = None;
-                message.open |= DELETED;
-            }
+        if let Lost::Words(words) = what {
+            message.now ^= words;
         }
         self.losses.entry(since).or_default().push(evidence);
     }
