@@ -136,6 +136,15 @@ impl Client {
         }
     }
 
+    /// Goes without a word, and waits until the server has noticed and ended its side of a connection in the clear.
+    #[track_caller]
+    pub fn go(mut self) {
+        if let Transport::Tcp(stream) = self.stream.get_ref() {
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+        }
+        while self.next_line().is_some() {}
+    }
+
     /// TLS from the first byte, to the host name `host`.
     #[track_caller]
     pub fn tls(port: u16, host: &str, trust: &Arc<ClientConfig>) -> Self {

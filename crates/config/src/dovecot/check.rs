@@ -223,6 +223,8 @@ mod tests {
         let told = told("imap", text);
         assert!(told.contains("/d.conf:1: the plugin zlib is not ours: compressed mail"), "{told}");
         assert!(!told.contains("plugin <") && !told.contains("/not/there"), "{told}");
+        let slip = refused("ssl_ecrt = </not/there\n");
+        assert!(slip.contains("/d.conf:1: unknown setting ssl_ecrt"), "{slip}");
     }
 
     /// A script for deliveries is nothing to mail readers.

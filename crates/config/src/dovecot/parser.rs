@@ -44,11 +44,16 @@ pub fn read(files: &dyn Files, path: &Path, problems: &mut Problems) -> (Section
     (parser.open.swap_remove(0), parser.language)
 }
 
-/// Whether a setting takes a path, or is none of 2.4 in its language: its file need not be read.
+/// Whether the file that a value names need not be read: the setting takes a path, or is none of this language. In that of
+/// 2.3, whose names are all known with their last part, others are a slip that whoever reads the tree tells.
 fn names_file(key: &str, language: Language) -> bool {
-    find(FACTS, key).is_some_and(|fact| {
-        fact.kind == "file" || (language == Language::Modern && fact.until == "2.3")
-    })
+    let known = || FACTS.iter().any(|fact| fact.name.rsplit('/').next() == Some(key));
+    match (find(FACTS, key), language) {
+        (Some(fact), _) if fact.kind == "file" => true,
+        (Some(fact), Language::Modern) => fact.until == "2.3",
+        (None, Language::Old) => !known(),
+        _ => false,
+    }
 }
 
 struct Parser<'f> {

@@ -48,7 +48,7 @@ impl<'world> Collector<'world> {
             answer(&mut client, &format!("DELE {number}"));
         }
         if self.dice.one_in(4) {
-            return; // without a QUIT nothing is taken away
+            return client.go(); // without a QUIT nothing is taken away, but what was read may become `\Seen`
         }
         taken.iter().for_each(|(_, key)| self.world.model().storing(*key, DELETED, true));
         let said = answer(&mut client, "QUIT");
