@@ -315,6 +315,17 @@ const ALLOWED: &[(&str, &str)] = &[
     // Of a machine whose clocks do not agree.
     ("warning: file system clock is ", ""),
     ("warning: resetting file time stamps", ""),
+    // Postfix's queue manager, when it reads the queue faster than it delivers: more than 4,000 are active.
+    ("warning: mail for [127.0.0.1]:", " active queue entries"),
+    (
+        "warning: you may need to increase the main.cf smtp_destination_concurrency_limit from 20",
+        "",
+    ),
+    ("warning: you may need a separate master.cf transport for [127.0.0.1]:", ""),
+    ("warning: this may slow down other mail deliveries", ""),
+    ("warning: please avoid flushing the whole queue when you have", ""),
+    ("warning: lots of deferred mail, that is bad for performance", ""),
+    ("warning: to turn off these warnings specify: qmgr_clog_warn_time = 0", ""),
     // Postfix's master, of a queue manager of its own that a reload has ended.
     ("master_wakeup_timer_event: service qmgr(public/qmgr): Resource temporarily unavailable", ""),
     // Postfix's master, at a reload, of a process of its own that had nothing to do and that it ended.
