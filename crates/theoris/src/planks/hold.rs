@@ -41,14 +41,18 @@ mod tests {
     use super::*;
     use crate::planks::process;
 
+    /// Reads to the end of its input, and ends.
+    fn reader() -> (std::process::Child, i32) {
+        let mut command = std::process::Command::new("cat");
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let child = command.spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        (child, pid)
+    }
+
     #[test]
     fn a_held_process_does_nothing_and_goes_on_afterwards() {
-        let mut child = std::process::Command::new("cat")
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
+        let (mut child, pid) = reader();
         let held = Held::first_thread(pid).unwrap();
         assert!(process::is_stopped(pid));
         drop(held);
@@ -59,12 +63,7 @@ mod tests {
     /// As when the command is killed: the kernel lets go what a tracer had that has ended.
     #[test]
     fn a_held_process_goes_on_when_who_holds_it_has_ended() {
-        let mut child = std::process::Command::new("cat")
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
+        let (mut child, pid) = reader();
         let tracer = std::thread::spawn(move || {
             std::mem::forget(Held::first_thread(pid).unwrap());
             process::is_stopped(pid)
