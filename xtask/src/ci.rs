@@ -213,6 +213,11 @@ fn units_follow_the_originals() {
     for daemon in ["imapd", "pop3d", "authd", "lmtp-delivery"] {
         assert!(has(&unit(daemon), "ReloadPropagatedFrom", "dovecot.service"), "{daemon}");
     }
+    for daemon in ["imapd", "pop3d"] {
+        for key in ["StopPropagatedFrom", "WantedBy"] {
+            assert!(has(&unit(daemon), key, "dovecot.service"), "{daemon}: {key}");
+        }
+    }
     for daemon in ["authd", "dkim-milter"] {
         postfix.iter().for_each(|name| assert!(has(&unit(daemon), "Before", name), "{daemon}"));
     }

@@ -65,6 +65,18 @@ const TRAPS: &[Trap] = &[
         cut: 0,
         shows: "",
     },
+    // Who stops Dovecot wants nobody at the mailboxes.
+    Trap {
+        what: "Dovecot is restarted, stopped and started",
+        script: "systemctl restart dovecot; \
+                 systemctl stop dovecot; for wait in $(seq 400); do listening=$(ss -Hltn '( sport = :110 or sport = :143 or sport = :993 or sport = :995 )'); \
+                 [ -n \"$listening\" ] || break; sleep 0.1; done; [ -z \"$listening\" ] || { echo somebody listens; ss -ltnp; exit 1; }; \
+                 ! systemctl is-active --quiet theoris-imapd theoris-pop3d || { echo ours runs without Dovecot; exit 1; }; \
+                 systemctl start dovecot",
+        mood: Mood::Restart,
+        cut: 0,
+        shows: "",
+    },
     Trap {
         what: "somebody starts OpenDKIM",
         script: "systemctl start opendkim || true; systemctl stop opendkim; systemctl reset-failed opendkim",
@@ -84,7 +96,7 @@ const TRAPS: &[Trap] = &[
 
 /// Everybody runs who should, nothing is amiss, and all that is ours is done by ours.
 pub const WELL: &str = "for unit in postfix dovecot theoris-dkim-milter theoris-smtp-delivery theoris-pop3d theoris-imapd theoris-guard; do \
-    for wait in $(seq 100); do [ $(systemctl show -p ActiveState --value $unit) = activating ] || break; sleep 0.1; done; \
+    for wait in $(seq 300); do case $(systemctl show -p ActiveState --value $unit) in *activating) sleep 0.1 ;; *) break ;; esac; done; \
     systemctl is-active --quiet $unit || { echo $unit does not run; systemctl status --no-pager $unit; exit 1; }; done; \
     ! systemctl is-active --quiet opendkim || { echo OpenDKIM runs; exit 1; }; \
     theoris guard --once; \
