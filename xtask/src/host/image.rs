@@ -63,19 +63,23 @@ fn cache() -> Result<PathBuf, String> {
     Ok(base.join("theoris/hosts"))
 }
 
-/// The first mirror that this machine's own apt uses.
+/// The mirror of Debian that this machine's own apt uses.
 fn mirror() -> Result<String, String> {
     let lists = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
     let files = lists.map(|entry| entry.path()).chain([PathBuf::from("/etc/apt/sources.list")]);
+    // As apt does: others are somebody's copies.
+    let files =
+        files.filter(|file| file.extension().is_some_and(|end| end == "list" || end == "sources"));
     for file in files {
         for line in fs::read_to_string(file).unwrap_or_default().lines() {
             let mut words = line.split_whitespace();
             if matches!(words.next(), Some("URIs:" | "deb"))
                 && let Some(mirror) = words.find(|word| word.contains("://"))
+                && mirror.trim_end_matches('/').ends_with("/debian")
             {
                 return Ok(mirror.to_owned());
             }
         }
     }
-    Err("no mirror in /etc/apt/sources.list or /etc/apt/sources.list.d".into())
+    Err("no mirror of Debian in /etc/apt/sources.list or /etc/apt/sources.list.d".into())
 }

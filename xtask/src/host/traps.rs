@@ -96,7 +96,7 @@ const TRAPS: &[Trap] = &[
 
 /// Everybody runs who should, nothing is amiss, and all that is ours is done by ours.
 pub const WELL: &str = "for unit in postfix dovecot theoris-dkim-milter theoris-smtp-delivery theoris-pop3d theoris-imapd theoris-guard; do \
-    for wait in $(seq 300); do case $(systemctl show -p ActiveState --value $unit) in *activating) sleep 0.1 ;; *) break ;; esac; done; \
+    for wait in $(seq 100); do [ $(systemctl show -p ActiveState --value $unit) = activating ] || break; sleep 0.1; done; \
     systemctl is-active --quiet $unit || { echo $unit does not run; systemctl status --no-pager $unit; exit 1; }; done; \
     ! systemctl is-active --quiet opendkim || { echo OpenDKIM runs; exit 1; }; \
     theoris guard --once; \
