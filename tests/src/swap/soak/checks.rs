@@ -34,7 +34,9 @@ pub fn prepare(world: &World) {
 }
 
 pub fn all<'world>(world: &World, workers: &mut [Worker<'world>], idlers: &mut [Idler<'world>]) {
-    for side in Side::BOTH {
+    // Dovecot first: what a POP3 session of its own has read and left without QUIT is `\Seen` in Dovecot's log, and in the
+    // file's name from the next look of Dovecot's on.
+    for side in [Side::Theirs, Side::Ours] {
         let mut session = Session::open(world, side);
         mailboxes(world, &mut session);
         let folders = world.model().folders.clone();
