@@ -32,11 +32,12 @@ pub fn run(words: &[&str]) -> Done {
     fs::remove_file(&record).map_err(|error| failed(&soak, error))
 }
 
-/// The test and all servers that it starts run under strace, which stops them at renames and removals only: who has renamed a
-/// message's file tells who has lost a flag.
+/// The test and all servers that it starts run under strace, which stops them at links, renames and removals only: who has
+/// renamed a message's file tells who has lost a flag.
 fn runner(record: &Path) -> String {
     let strace = "strace -f --seccomp-bpf -ttt -Y -qq -s 400 -e signal=none";
-    let renames = format!("{strace} -e trace=rename,renameat,renameat2,unlink,unlinkat -o");
+    let renames =
+        format!("{strace} -e trace=link,linkat,rename,renameat,renameat2,unlink,unlinkat -o");
     let record = record.display().to_string();
     let words: Vec<&str> = renames.split(' ').chain([&*record]).collect();
     format!("target.'cfg(unix)'.runner = {words:?}")

@@ -2,8 +2,9 @@
 //!
 //! Dovecot loses a confirmed STORE now and then, also when nobody else works on the Maildir, and what one of its processes
 //! has expunged, another that is just copying it may put back under the same name, and the same UID. `cargo xtask soak` lets
-//! strace keep a record of every rename and removal, and a loss is Dovecot's own only if that record and the file itself say
-//! so; without a record every loss stops the test.
+//! strace keep a record of every link, rename and removal, and a loss is Dovecot's own only if that record and the file itself
+//! say so; without a record every loss stops the test. What Dovecot has confirmed and not written to the file's name is not in
+//! a copy that ours makes of the file.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -44,7 +45,7 @@ pub struct Renames {
     from: u64,
 }
 
-/// A rename of a message's file that was done.
+/// A rename of a message's file that was done, or a link to it that was made.
 #[derive(Clone, Debug, PartialEq)]
 struct Rename {
     by: String,
@@ -64,6 +65,7 @@ struct Removal {
 /// What was done to message files.
 #[derive(Debug, Default)]
 struct Deeds {
+    links: Vec<Rename>,
     renames: Vec<Rename>,
     removals: Vec<Removal>,
 }
@@ -98,10 +100,12 @@ fn parse(record: &str) -> Deeds {
         else {
             continue;
         };
-        if call.starts_with("<... rename") {
+        let is_link = call.trim_start_matches("<... ").starts_with("link");
+        let done = if is_link { &mut deeds.links } else { &mut deeds.renames };
+        if call.starts_with("<... rename") || call.starts_with("<... link") {
             let call_begun = begun.iter().position(|(by, _)| *by == process);
             let rename = call_begun.map(|index| begun.swap_remove(index).1);
-            deeds.renames.extend(rename.filter(|_| call.ends_with(" = 0")));
+            done.extend(rename.filter(|_| call.ends_with(" = 0")));
             continue;
         }
         let Ok(at) = at.parse().map(Duration::from_secs_f64) else { continue };
@@ -120,7 +124,7 @@ fn parse(record: &str) -> Deeds {
         if call.ends_with("<unfinished ...>") {
             begun.push((process, rename));
         } else if call.ends_with(" = 0") {
-            deeds.renames.push(rename);
+            done.push(rename);
         }
     }
     deeds
@@ -149,6 +153,35 @@ fn changed_by_dovecot<'record>(
         Some(ours) => Err(format!("ours has changed it: {ours:?}")),
         None => Ok(changes),
     }
+}
+
+/// Follows the file back through the copies that ours has made of it: each has what the name of its source had, and none of
+/// ours has changed that. Gives those copies.
+fn copied_as_it_was<'record>(
+    deeds: &'record Deeds,
+    mut wanted: (&'record str, &'record str),
+    (on, since): (bool, Duration),
+    letter: impl Fn(&Path) -> Option<char>,
+) -> Result<Vec<&'record Rename>, String> {
+    let ours = |deed: &&Rename| !DOVECOTS.contains(&&*deed.by);
+    let mut made = deeds.renames.iter().filter(ours).filter(|rename| rename.at >= since);
+    if let Some(rename) = made.find(|one| one.from.contains("/tmp/") && is_it(&one.to, wanted)) {
+        return Err(format!("ours has written it: {rename:?}"));
+    }
+    let (mut copies, mut before) = (Vec::new(), Duration::MAX);
+    let links = || deeds.links.iter().rev().filter(ours);
+    while let Some(link) = links().find(|link| link.at < before && is_it(&link.to, wanted)) {
+        let directory = Path::new(&link.from).parent().and_then(Path::parent);
+        let letter = directory.and_then(&letter).ok_or("the letter of its source is not known")?;
+        let source = place(&link.from).ok_or("its source is not known")?;
+        if has(&link.from, letter) == on {
+            return Err(format!("ours has lost it: {link:?}"));
+        }
+        changed_by_dovecot(&deeds.renames, source, letter, since)?;
+        copies.push(link);
+        (wanted, before) = (source, link.at);
+    }
+    Ok(copies)
 }
 
 fn is_it(path: &str, (folder, base): (&str, &str)) -> bool {
@@ -220,8 +253,12 @@ impl World {
                 return Err(format!("{file} has {word} as it should be"));
             }
             let changes = changed_by_dovecot(&deeds.renames, (folder, base), letter, since)?;
+            let there = |directory: &Path| self::letter(directory, place_of_word);
+            let copies = copied_as_it_was(deeds, (folder, base), (on, since), there)?;
             store = store.min(since);
-            evidence.push(format!("{word} ({letter}) was {on}, changed by {changes:?}"));
+            evidence.push(format!(
+                "{word} ({letter}) was {on}, changed by {changes:?}, copied by {copies:?}"
+            ));
         }
         Ok((store, evidence.join("; ")))
     }
@@ -327,7 +364,7 @@ mod tests {
 
     #[test]
     fn who_has_renamed_or_removed_a_file_is_read_from_the_record() {
-        let Deeds { renames, removals } = parse(RECORD);
+        let Deeds { renames, removals, .. } = parse(RECORD);
         assert_eq!(removals.len(), 1);
         assert_eq!(removals[0].by, "imap");
         assert!(is_it(&removals[0].path, (".Shared", "1.M2P3.vm,S=4")));
@@ -344,6 +381,32 @@ mod tests {
         assert!(changes("", 'b', 100).unwrap().is_empty());
         assert!(changes(".Shared", 'a', 103).unwrap().is_empty());
         assert!(changes(".Shared.Deep", 'a', 100).unwrap().is_empty());
+    }
+
+    /// One of ours, as it was; one that has lost its `S`; one of a file whose `S` ours has taken away.
+    #[test]
+    fn what_a_copy_of_ours_had_is_what_its_source_had() {
+        let deeds = parse(
+            r#"8<mailbox> 100.5 linkat(AT_FDCWD, "/v/Maildir/cur/1.M2P3.vm:2,F", AT_FDCWD, "/v/Maildir/.W0/cur/1.M2P3.vm:2,F", 0 <unfinished ...>
+8<mailbox> 100.6 <... linkat resumed>)      = 0
+8<mailbox> 101.5 linkat(AT_FDCWD, "/v/Maildir/.W0/cur/1.M2P3.vm:2,F", AT_FDCWD, "/v/Maildir/.W1/cur/1.M2P3.vm:2,F", 0) = 0
+8<mailbox> 100.5 linkat(AT_FDCWD, "/v/Maildir/cur/2.M2P3.vm:2,S", AT_FDCWD, "/v/Maildir/.W0/cur/2.M2P3.vm:2,", 0) = 0
+8<mailbox> 100.4 rename("/v/Maildir/cur/3.M2P3.vm:2,S", "/v/Maildir/cur/3.M2P3.vm:2,") = 0
+8<mailbox> 100.5 linkat(AT_FDCWD, "/v/Maildir/cur/3.M2P3.vm:2,", AT_FDCWD, "/v/Maildir/.W0/cur/3.M2P3.vm:2,", 0) = 0
+8<mailbox> 100.5 linkat(AT_FDCWD, "/v/Maildir/cur/4.M2P3.vm:2,", AT_FDCWD, "/v/Maildir/.W0/cur/4.M2P3.vm:2,", 0) = -1 EEXIST (File exists)
+8<mailbox> 100.5 rename("/v/Maildir/.W0/tmp/4.M2P3.vm", "/v/Maildir/.W0/cur/4.M2P3.vm:2,") = 0
+"#,
+        );
+        assert_eq!(deeds.links.len(), 4);
+        let copies = |folder, base| {
+            let since = Duration::from_secs(100);
+            copied_as_it_was(&deeds, (folder, base), (true, since), |_| Some('S'))
+        };
+        assert_eq!(copies(".W1", "1.M2P3.vm").unwrap(), [&deeds.links[1], &deeds.links[0]]);
+        assert!(copies(".W0", "2.M2P3.vm").unwrap_err().contains("ours has lost it"));
+        assert!(copies(".W0", "3.M2P3.vm").unwrap_err().contains("ours has changed it"));
+        assert!(copies(".W0", "4.M2P3.vm").unwrap_err().contains("ours has written it"));
+        assert!(copies(".W0", "5.M2P3.vm").unwrap().is_empty());
     }
 
     #[test]

@@ -223,7 +223,6 @@ impl Model {
         }
         copy.open |= copy.set & copy.clear;
         (copy.owner, copy.gone) = (Some(owner), None);
-        copy.history.clear();
         self.claim(to, copy);
     }
 
@@ -238,7 +237,7 @@ impl Model {
             message.open = (message.open & !stored) | (known.set & SEEN & !stored & !message.now);
             message.set |= known.set;
             message.clear |= known.clear;
-            message.history.clone_from(&known.history);
+            message.history.extend(known.history.iter().cloned());
         }
         self.messages.insert(key, message);
     }
