@@ -23,6 +23,8 @@ pub struct Written {
 pub enum Standing {
     /// It has a row of the register, its own or that of its kind (`default_destination_rate_delay` of all transports).
     Known(&'static Fact),
+    /// Known, and obeyed in other places alone.
+    Misplaced(&'static Fact),
     /// A name of the operator's own, which some value reads.
     Own,
     /// Of a plugin that no program loads.
@@ -65,7 +67,7 @@ impl Written {
     #[must_use]
     pub fn fact(&self) -> Option<&'static Fact> {
         match self.standing {
-            Standing::Known(fact) => Some(fact),
+            Standing::Known(fact) | Standing::Misplaced(fact) => Some(fact),
             Standing::Own | Standing::Idle | Standing::Foreign | Standing::Unknown => None,
         }
     }
@@ -81,6 +83,7 @@ impl Written {
                 (Mark::Unsupported, Ignored::Tell) => Meaning::Ignored,
                 (Mark::Unsupported, Ignored::Refuse) => Meaning::Refused,
             },
+            Standing::Misplaced(_) => Meaning::Refused,
             Standing::Own => Meaning::Obeyed,
             Standing::Idle => Meaning::Harmless,
             Standing::Foreign => Meaning::Ignored,
@@ -93,6 +96,7 @@ impl Written {
     pub fn sentence(&self) -> &'static str {
         match self.standing {
             Standing::Known(fact) => fact.sentence,
+            Standing::Misplaced(_) => "not obeyed inside a block of this kind",
             Standing::Own => "a name of the host's own, which other values read",
             Standing::Idle => "of a plugin that no program loads",
             Standing::Foreign => "of a plugin that is not ours: what it does is not done",

@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn what_is_not_obeyed_is_told_with_its_line() {
-        let plan = planned("biff = no", "mail_privileged_group = mail").unwrap();
+        let plan = planned("biff = yes", "mail_privileged_group = mail").unwrap();
         let told: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
         let biff = told.iter().find(|line| line.contains("biff")).unwrap();
         assert!(biff.contains("main.cf:9: warning: biff: nobody's terminal"), "{biff}");

@@ -48,7 +48,7 @@ pub fn report_unsupported(root: &Section, readers: &[&str], problems: &mut Probl
             if let Some(fact) = fact_of(&full)
                 && fact.mark == Mark::Unsupported
                 && readers.iter().any(|reader| fact.is_read_by(reader))
-                && !same(&value.text, fact.default)
+                && !holds_anyway(fact, &value.text)
                 && !is_idle(&full, &loaded)
             {
                 unsupported::tell(name, fact, &value.at, "Dovecot", problems);
@@ -79,7 +79,12 @@ pub(super) fn is_idle(full: &str, loaded: &[Loaded]) -> bool {
     full.strip_prefix("plugin/").is_some_and(|name| !plugins::is_read(name, loaded))
 }
 
-pub(super) fn same(left: &str, right: &str) -> bool {
+/// Whether the value says what happens here, or what Dovecot does by itself.
+pub(super) fn holds_anyway(fact: &Fact, text: &str) -> bool {
+    unsupported::holds_anyway(fact, fact.default, |value| same(text, value))
+}
+
+fn same(left: &str, right: &str) -> bool {
     let letters =
         |text: &str| text.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
     letters(left) == letters(right)
@@ -173,7 +178,12 @@ pub(super) fn fact_of(full: &str) -> Option<&'static Fact> {
             (base.len() < plugin.len()).then(|| find(FACTS, &format!("plugin/{base}"))).flatten();
         // `imapsieve_mailbox7_name` is like `imapsieve_mailbox1_name`.
         let first = |c: char| if c.is_ascii_digit() { '1' } else { c };
-        numbered.or_else(|| find(FACTS, &full.chars().map(first).collect::<String>()))
+        numbered
+            .or_else(|| find(FACTS, &full.chars().map(first).collect::<String>()))
+            // Each language has its own filters.
+            .or_else(|| {
+                plugin.starts_with("fts_filters_").then(|| find(FACTS, "plugin/fts_filters_en"))?
+            })
     })
 }
 

@@ -1,6 +1,6 @@
 //! The lines of dovecot.conf and its includes that set something.
 
-use super::check::{OF_ANY_NAME, fact_of, is_idle, loaded_plugins, same, visit};
+use super::check::{OF_ANY_NAME, fact_of, holds_anyway, is_idle, loaded_plugins, visit};
 use super::plugins;
 use super::tree::{Config, Section};
 use crate::inventory::{Standing, Written};
@@ -27,7 +27,7 @@ impl Config {
                     fact_of(&full).map_or(Standing::Unknown, Standing::Known)
                 };
                 let is_default =
-                    matches!(standing, Standing::Known(fact) if same(&value.text, fact.default));
+                    matches!(standing, Standing::Known(fact) if holds_anyway(fact, &value.text));
                 written.push(Written {
                     name: name.clone(),
                     of: path.trim_end_matches('/').to_owned(),
@@ -81,6 +81,39 @@ mod tests {
             Config::read(&Memory::with([("/d", text)]), "/d".as_ref(), &mut Problems::default());
         let meanings: Vec<Meaning> = config.inventory().iter().map(|one| one.meaning()).collect();
         assert_eq!(meanings, [Meaning::Obeyed, Meaning::Ignored, Meaning::Harmless]);
+    }
+
+    /// A plugin reads settings of other names, and a warning's block says nothing of the quota itself.
+    #[test]
+    fn a_line_is_judged_by_who_reads_it() {
+        let meanings = |text: &str| -> Vec<(Meaning, &str)> {
+            let files = Memory::with([("/d", text)]);
+            let config = Config::read(&files, "/d".as_ref(), &mut Problems::default());
+            config.inventory().iter().map(|one| (one.meaning(), one.sentence())).collect()
+        };
+        let settings = "plugin {\n  mail_replica = tcp:x\n  master_user = %u\n  fts_filters_fr = lowercase\n  \
+                        quota_clone_dict = proxy::quota\n}\n";
+        let of = |plugins: &str| meanings(&format!("mail_plugins = {plugins}\n{settings}"));
+        let idle = (Meaning::Harmless, "of a plugin that no program loads");
+        assert_eq!(of("zlib")[1..], [idle; 4]);
+        assert!(
+            of("replication acl fts quota_clone")[1..].iter().all(|one| one.0 == Meaning::Ignored),
+            "{:?}",
+            of("replication acl fts quota_clone")
+        );
+
+        let head = "dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\nmail_plugins = quota\n";
+        let modern = |text: &str| meanings(&format!("{head}{text}"))[3..].to_vec();
+        let warned = "no command is run when a quota is nearly used up";
+        for percentage in ["80", "100"] {
+            let text = format!(
+                "quota user {{\n  warning w {{\n    quota_storage_percentage = {percentage}\n  }}\n}}\n"
+            );
+            assert_eq!(modern(&text), [(Meaning::Refused, warned)]);
+        }
+        let inside = "dict_server {\n  dict quota {\n    hostname = x\n  }\n}\n";
+        assert_eq!(modern(inside), [(Meaning::Refused, "not obeyed inside a block of this kind")]);
+        assert_eq!(modern("hostname = x\n"), [(Meaning::Obeyed, "")]);
     }
 
     #[test]

@@ -54,7 +54,9 @@ fn today(name: &str, value: &Value, problems: &mut Problems) -> Option<Settings>
         | "login_dir"
         | "mail_log_max_lines_per_sec"
         | "maildir_copy_preserve_filename"
-        | "director_consistent_hashing" => (Vec::new(), "remove the line".to_owned()),
+        | "director_consistent_hashing" => {
+            (vec![(name.to_owned(), value.clone())], "remove the line".to_owned())
+        }
         _ => return None,
     };
     problems.warning(value.at.clone(), format!("{name} is obsolete")).instead(instead);
@@ -97,6 +99,29 @@ mod tests {
     use crate::Problems;
     use crate::dovecot::{self, Config};
     use crate::files::Memory;
+    use crate::inventory::Meaning;
+
+    /// A report has a line for each of the file.
+    #[test]
+    fn what_is_obsolete_is_told_and_still_listed() {
+        let names = [
+            "director_consistent_hashing",
+            "login_dir",
+            "mail_log_max_lines_per_sec",
+            "maildir_copy_preserve_filename",
+            "ssl_dh_parameters_length",
+            "ssl_parameters_regenerate",
+        ];
+        let text: String = names.iter().map(|name| format!("{name} = 1\n")).collect();
+        let mut problems = Problems::default();
+        let config = Config::read(&Memory::with([("/d", text)]), "/d".as_ref(), &mut problems);
+        let listed: Vec<(String, Meaning)> =
+            config.inventory().iter().map(|one| (one.name.clone(), one.meaning())).collect();
+        assert_eq!(listed, names.map(|name| (name.to_owned(), Meaning::Harmless)));
+        let told: Vec<String> = problems.to_string().lines().map(str::to_owned).collect();
+        assert_eq!(told.len(), names.len(), "{problems}");
+        assert!(told.iter().all(|line| line.contains(" is obsolete; remove the line")), "{told:?}");
+    }
 
     #[test]
     fn ssl_protocols_becomes_the_lowest_protocol_left() {

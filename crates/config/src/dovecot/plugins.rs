@@ -112,7 +112,16 @@ pub fn is_foreign(setting: &str, loaded: &[Loaded]) -> bool {
     loaded.iter().any(|(plugin, _)| !known(plugin) && is_of(setting, plugin))
 }
 
+/// Plugins that read a setting whose name begins otherwise.
+const ALSO: &[(&str, &str)] = &[
+    ("acl", "master_user"),
+    ("autocreate", "autosubscribe"),
+    ("imap_zlib", "imap_compress"),
+    ("replication", "mail_replica"),
+];
+
 /// `mail_crypt_save_version` is of `mail_crypt`, `imapsieve_url` of `imap_sieve`.
 fn is_of(setting: &str, plugin: &str) -> bool {
     setting.replace('_', "").starts_with(&plugin.replace('_', ""))
+        || ALSO.iter().any(|(reader, start)| *reader == plugin && setting.starts_with(start))
 }

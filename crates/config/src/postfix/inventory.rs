@@ -9,6 +9,7 @@ use super::view::View;
 use crate::inventory::{Standing, Written};
 use crate::register::find;
 use crate::text::Sourced;
+use crate::unsupported::holds_anyway;
 
 impl Host {
     /// Every setting of main.cf and of `-o` in master.cf, in the order of files and lines.
@@ -73,7 +74,8 @@ fn standing(name: &str, used: &Used, services: &BTreeMap<&str, &str>) -> Standin
 fn is_default(standing: Standing, view: View<'_>, value: &Sourced) -> bool {
     let Standing::Known(fact) = standing else { return false };
     let written = view.expand(value).unwrap_or_default();
-    same(written.as_str(), view.default_of(fact).as_str())
+    let is = |value: &str| same(written.as_str(), value);
+    holds_anyway(fact, view.default_of(fact).as_str(), is)
 }
 
 #[cfg(test)]

@@ -191,7 +191,8 @@ fn report_one(fact: &Fact, view: View<'_>, value: &Sourced, at: &Place, problems
         return;
     }
     let written = view.expand(value).unwrap_or_default();
-    if same(written.as_str(), view.default_of(fact).as_str()) {
+    let is = |value: &str| same(written.as_str(), value);
+    if unsupported::holds_anyway(fact, view.default_of(fact).as_str(), is) {
         return;
     }
     unsupported::tell(fact.name, fact, at, "Postfix", problems);

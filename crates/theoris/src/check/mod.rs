@@ -91,7 +91,7 @@ mod tests {
     const MAIN: &str = "\
 myhostname = mail.example.com
 home_mailbox = Maildir/
-biff = no
+biff = yes
 message_size_limit = 52428800
 mailbox_size_limit = 1073741824
 smtp_helo_timeout = 5s

@@ -1,6 +1,6 @@
 //! Settings of 2.4 that we do not obey.
 
-use super::super::check::same;
+use super::super::check::holds_anyway;
 use super::super::plugins::{self, Loaded};
 use super::super::tree::{Section, Value};
 use super::mail::Places;
@@ -47,18 +47,17 @@ pub fn report_unsupported(written: &Section, readers: &[&str], problems: &mut Pr
     let mut found = Problems::default();
     visit(written, protocol, &mut |section| {
         for (name, value) in &section.settings {
-            if !obeyed_in(&section.kind, name)
-                && let Some(fact) = fact_of(name)
-                && matches!(fact.mark, Mark::Supported | Mark::Differs)
+            if let Some(fact) = fact_in(&section.kind, name)
+                && is_misplaced(&section.kind, fact)
                 && readers.iter().any(|reader| fact.is_read_by(reader))
             {
                 let what = format!("{name}: not obeyed inside a {} block", section.kind);
                 found.error(value.at.clone(), what).instead("write it outside the block");
             }
-            if let Some(fact) = fact_of(name).filter(|fact| concerns(fact))
-                && !same(&value.text, fact.default)
+            if let Some(fact) = fact_in(&section.kind, name).filter(|fact| concerns(fact))
+                && !holds_anyway(fact, &value.text)
             {
-                unsupported::tell(fact.name, fact, &value.at, "Dovecot", &mut found);
+                unsupported::tell(name, fact, &value.at, "Dovecot", &mut found);
             }
         }
         for block in &section.sections {
@@ -79,13 +78,14 @@ pub fn inventory(written: &Section) -> Vec<Written> {
     let loaded = loaded_plugins(written, None);
     let mut found = Vec::new();
     let mut add = |name: &str, of: &str, value: &Value| {
-        let standing = match fact_of(name) {
+        let standing = match fact_in(of, name) {
             Some(_) if is_idle(name, &loaded) => Standing::Idle,
+            Some(fact) if is_misplaced(of, fact) => Standing::Misplaced(fact),
             Some(fact) => Standing::Known(fact),
             None => Standing::Unknown,
         };
         let is_default =
-            matches!(standing, Standing::Known(fact) if same(&value.text, fact.default));
+            matches!(standing, Standing::Known(fact) if holds_anyway(fact, &value.text));
         let (name, of, at) = (name.to_owned(), of.to_owned(), value.at.clone());
         found.push(Written { name, of, at, standing, is_default });
     };
@@ -119,6 +119,18 @@ fn loaded_plugins(written: &Section, protocol: Option<&str>) -> Vec<Loaded> {
 fn is_idle(name: &str, loaded: &[Loaded]) -> bool {
     let plugin = OF_PLUGIN.iter().find(|(start, _)| name.starts_with(start));
     plugin.is_some_and(|(_, names)| !loaded.iter().any(|(l, _)| names.contains(&l.as_str())))
+}
+
+/// The row of a setting in a block of this kind: `quota_storage_percentage` in a warning says when to warn.
+fn fact_in(kind: &str, name: &str) -> Option<&'static Fact> {
+    let of_warning =
+        kind == "quota_warning" && !name.starts_with(kind) && name.starts_with("quota");
+    fact_of(if of_warning { kind } else { name })
+}
+
+/// Whether we obey the setting, and not in a block of this kind.
+fn is_misplaced(kind: &str, fact: &Fact) -> bool {
+    matches!(fact.mark, Mark::Supported | Mark::Differs) && !obeyed_in(kind, fact.name)
 }
 
 /// Whether a block of this kind may hold the setting for us; Dovecot takes any in each.

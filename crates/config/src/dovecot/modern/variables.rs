@@ -70,6 +70,10 @@ const OF_SETTING: &[(&str, &str, &str)] = &[
     ("pop3_logout_format", "message_bytes", "s"),
 ];
 
+/// Variables that Dovecot fills in and we do not, by how their names begin.
+const NOT_HERE: &[(&str, &str)] =
+    &[("ldap", "no LDAP directory is asked"), ("owner_", "there are no shared namespaces")];
+
 /// The text of `setting` in the words of 2.3.
 ///
 /// # Errors
@@ -160,6 +164,12 @@ fn common(name: &str) -> Option<String> {
 }
 
 fn unknown(name: &str) -> Fault {
+    if let Some((_, why)) = NOT_HERE.iter().find(|(start, _)| name.starts_with(start)) {
+        return fault(
+            format!("%{{{name}}}: {why}"),
+            "take it out, or keep this service with Dovecot",
+        );
+    }
     let instead = match name {
         "u" => "write %{user}",
         "username" | "n" => "write %{user | username}",
@@ -236,6 +246,8 @@ mod tests {
     fn what_we_cannot_say_is_told() {
         for (text, what) in [
             ("%{nonsense}", "unknown variable %{nonsense}"),
+            ("%{ldap:mail | lower}", "%{ldap:mail}: no LDAP directory is asked"),
+            ("%{owner_home}", "%{owner_home}: there are no shared namespaces"),
             ("%{user", "%{user has no }"),
             ("%{user | ldap_dn}", "%{user | ldap_dn}: the filter ldap_dn is not supported here"),
             ("%{user | substr(a)}", "substr(a) is no offset and width"),
