@@ -89,8 +89,9 @@ fn what_a_daemon_refuses_blocks_its_plank() {
         planks.iter().find(|plank| plank["plank"] == name).unwrap()["state"].clone()
     };
     assert_eq!((state("smtp-in"), state("imap")), ("blocked".into(), "ready".into()));
+    assert_eq!((state("smtp-out"), state("queue")), ("ready".into(), "blocked".into()));
     assert!(
-        texts(&report["mistakes"], "critical")
+        texts(&report["findings"], "critical")
             .iter()
             .any(|text| text.contains("table of type mysql")),
         "{report:#}"

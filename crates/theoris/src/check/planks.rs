@@ -11,6 +11,7 @@ use super::Asked;
 use super::daemons::{self, Verdict};
 use super::files::{DOVECOT, Files, OPENDKIM, POSTFIX};
 use super::machine::Machine;
+use super::mistakes::tables;
 use super::report::{Finding, PlankReport, Report, State};
 use crate::plank::Plank;
 
@@ -38,6 +39,7 @@ pub fn look(asked: &Asked, files: &Files, machine: &Machine, report: &mut Report
     storage(files, &present, report);
     if let Some(host) = &files.postfix {
         of_postfix(host, &present, report);
+        tables::foreign(host, &present).into_iter().for_each(|finding| report.find(finding));
     }
 }
 

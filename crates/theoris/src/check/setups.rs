@@ -6,7 +6,7 @@ use config::files::Memory;
 use config::inventory::{Meaning, Written};
 use config::{Problems, dovecot, opendkim, postfix, register};
 
-/// main.cf and `-o` of mailcow-dockerized, docker-mailserver, iRedMail, Mail-in-a-Box and Modoboa.
+/// main.cf and `-o` of mailcow-dockerized, docker-mailserver, iRedMail, Mail-in-a-Box, Modoboa and Mailu.
 const POSTFIX: &[(&str, &str)] = &[
     (
         "mailcow-dockerized",
@@ -67,6 +67,21 @@ const POSTFIX: &[(&str, &str)] = &[
         "address_verify_map milter_content_timeout proxy_write_maps smtpd_forbid_unauth_pipelining
          unverified_recipient_reject_code",
     ),
+    (
+        "Mailu",
+        "lmtp_host_lookup maillog_file notify_classes polite_destination_concurrency_failed_cohort_limit
+         polite_destination_concurrency_limit polite_destination_rate_delay polite_destination_recipient_limit
+         sender_canonical_classes sender_canonical_maps smtp_host_lookup smtp_sasl_tls_security_options
+         smtp_tls_dane_insecure_mx_policy smtpd_authorized_xclient_hosts
+         turtle_destination_concurrency_failed_cohort_limit turtle_destination_concurrency_limit
+         turtle_destination_rate_delay turtle_destination_recipient_limit unverified_recipient_reject_reason",
+    ),
+    (
+        "what their scripts add",
+        "max_use policyd-spf_time_limit postscreen_non_smtp_command_action postscreen_pipelining_action
+         smtp-amavis_destination_recipient_limit smtp_data_done_timeout smtp_send_xforward_command smtp_tls_wrappermode
+         smtpd_authorized_xforward_hosts smtpd_proxy_filter smtpd_proxy_options virtual_mailbox_limit",
+    ),
 ];
 
 /// dovecot.conf of the same; `service/unix_listener/mode` is the setting in such a block.
@@ -125,6 +140,18 @@ const DOVECOT: &[(&str, &str)] = &[
         "Modoboa",
         "auth_username_format passdb/mechanisms passdb/pass",
     ),
+    (
+        "Mailu",
+        "auth_username_chars default_internal_group default_internal_user default_login_user first_valid_gid
+         haproxy_trusted_networks imap_urlauth_host lmtp_client_workarounds lmtp_proxy mail_debug
+         plugin/fts_autoindex_exclude1 plugin/fts_enforced plugin/fts_filters_fr plugin/fts_header_excludes
+         plugin/fts_tika plugin/quota_clone_dict plugin/quota_vsizes plugin/sieve_execute_bin_dir
+         plugin/sieve_spamtest_max_value plugin/sieve_spamtest_status_header plugin/sieve_spamtest_status_type
+         plugin/sieve_vacation_dont_check_recipient plugin/sieve_vacation_to_header_ignore_envelope
+         plugin/zlib_save_level service/group ssl_alt_cert ssl_alt_key submission_backend_capabilities
+         submission_client_workarounds submission_max_mail_size submission_relay_host submission_relay_port
+         submission_relay_ssl submission_relay_trusted",
+    ),
 ];
 
 /// dovecot.conf of 2.4, with the names in full: `passdb_driver` is `driver` in a passdb block.
@@ -166,6 +193,10 @@ const MODERN: &[(&str, &str)] = &[
         "hostname lmtp_rcpt_check_quota oauth2_introspection_mode oauth2_introspection_url oauth2_username_attribute
          postmaster_address",
     ),
+    (
+        "what their scripts add",
+        "fts_autoindex_max_recent_msgs fts_search_add_missing sieve_script_cause sieve_script_name",
+    ),
 ];
 
 /// opendkim.conf of docker-mailserver, Mail-in-a-Box and Modoboa.
@@ -175,7 +206,8 @@ const OPENDKIM: &str = "AlwaysAddARHeader AutoRestart AutoRestartRate Canonicali
 
 /// The services of theirs for which main.cf has settings.
 const MASTER: &str = "lmtp unix - - n - - lmtp\ndovecot unix - n n - - pipe\nmlmmj unix - n n - - pipe\n\
-                      smtp-amavis unix - - n - 2 smtp\n";
+                      smtp-amavis unix - - n - 2 smtp\npolicyd-spf unix - n n - 0 spawn\npolite unix - - n - - smtp\n\
+                      turtle unix - - n - - smtp\n";
 
 fn unmarked(written: &[Written]) -> Vec<String> {
     let unknown = written.iter().filter(|one| one.meaning() == Meaning::Unknown);
@@ -216,7 +248,9 @@ fn every_name_of_dovecot_is_marked() {
             let text = format!("{loaded}{open}{last} = 1\n{}", "}\n".repeat(parts.len()));
             let files = Memory::with([("/d", text.as_str())]);
             let config = dovecot::Config::read(&files, "/d".as_ref(), &mut Problems::default());
-            assert_eq!(unmarked(&config.inventory()), Vec::<String>::new(), "{setup}: {text}");
+            let written = config.inventory();
+            assert_eq!(unmarked(&written), Vec::<String>::new(), "{setup}: {text}");
+            assert!(written.iter().any(|one| one.name == last), "{setup}: {last} is not listed");
         }
     }
 }

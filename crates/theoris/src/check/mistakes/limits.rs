@@ -33,7 +33,9 @@ fn mailbox_limits(host: &Host, found: &mut Vec<Finding>) {
             "virtual_mailbox_domains",
         ),
     ] {
-        let used = host.running(program).next().is_some() && !super::text(host, domains).is_empty();
+        let used = host.running(program).next().is_some()
+            && !super::text(host, domains).is_empty()
+            && (program != "virtual" || super::tables::hands_to_virtual(host));
         if !used || limit == 0 || (limit >= message && message != 0) {
             continue;
         }
@@ -101,6 +103,13 @@ mod tests {
             @"Critical /postfix/main.cf:1: mailbox_size_limit (51200000) is smaller than message_size_limit (no limit (0)): local does not start, and its mail waits in the queue; write mailbox_size_limit = 0; a quota is Dovecot's (quota_rule, or quota_storage_size in 2.4)"
         );
         assert_eq!(told("mailbox_size_limit = 0\nmessage_size_limit = 0\n"), "");
+        // No mail goes to virtual(8).
+        assert_eq!(
+            told(
+                "mydestination =\nvirtual_mailbox_domains = a.example\nmessage_size_limit = 52428800\nvirtual_transport = lmtp:unix:x\n"
+            ),
+            ""
+        );
     }
 
     #[test]

@@ -155,7 +155,10 @@ fn of_local(host: &Host) -> Option<(Mailbox, Place)> {
         && !super::text(host, "mydestination").is_empty();
     let others =
         ["mailbox_transport_maps", "mailbox_transport", "mailbox_command_maps", "mailbox_command"];
-    if !local || others.iter().any(|name| !super::text(host, name).is_empty()) {
+    // Where virtual mail goes to an agent of Dovecot's, its mailboxes are those, and local(8) has the system's mail alone.
+    let elsewhere = !super::text(host, "virtual_mailbox_domains").is_empty()
+        && !super::tables::hands_to_virtual(host);
+    if !local || elsewhere || others.iter().any(|name| !super::text(host, name).is_empty()) {
         return None;
     }
     let home = main.get(postfix::HOME_MAILBOX, &mut quiet);
@@ -291,6 +294,11 @@ mod tests {
             ("mail_spool_directory = /srv/mail/\n", "maildir:/srv/mail/%u"),
             ("mailbox_transport = lmtp:unix:private/dovecot-lmtp\n", "maildir:~/Maildir"),
             ("mydestination =\n", "maildir:~/Maildir"),
+            // The mailboxes are those of the virtual domains; local(8) has the system's mail alone.
+            (
+                "mydestination = localhost\nvirtual_mailbox_domains = a.example\nvirtual_transport = lmtp:unix:private/lmtp\n",
+                "maildir:/v/%d/%n",
+            ),
         ] {
             assert_eq!(
                 say(main, &format!("mail_location = {location}\n"), &[]),

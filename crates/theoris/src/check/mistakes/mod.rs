@@ -7,7 +7,7 @@ mod mailboxes;
 mod passwords;
 mod relay;
 pub(crate) mod seams;
-mod tables;
+pub(crate) mod tables;
 
 use config::dovecot::Config;
 use config::postfix::{Host, Service};

@@ -1,6 +1,6 @@
 //! Sockets on which the host's daemons should meet: one side names another place than the other, or nobody asks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use config::dovecot::ListenerKind;
 use config::opendkim::names;
@@ -30,6 +30,15 @@ pub(crate) fn sockets(config: &dovecot::Config, service: &str) -> Vec<PathBuf> {
         }
     });
     paths.collect()
+}
+
+/// Whether one of the sockets is the one that is asked: `/var/run` and `/run` are one directory.
+fn meet(sockets: &[PathBuf], asked: &Path) -> bool {
+    let plain = |path: &Path| match path.strip_prefix("/var/run") {
+        Ok(rest) => Path::new("/run").join(rest),
+        Err(_) => path.to_owned(),
+    };
+    sockets.iter().any(|socket| plain(socket) == plain(asked))
 }
 
 /// Where a server asks Dovecot who may log in, if it is one of Dovecot's unix sockets.
@@ -67,7 +76,7 @@ fn logins(host: &Host, config: &dovecot::Config, found: &mut Vec<Finding>) {
             return;
         }
         let Some(asked) = login_socket(host, service) else { continue };
-        if !sockets(config, "auth").contains(&asked) {
+        if !meet(&sockets(config, "auth"), &asked) {
             let text = format!(
                 "{} asks {} who may log in, and Dovecot's service auth has no such socket: nobody can log in to send",
                 service.name,
@@ -91,7 +100,7 @@ fn deliveries(host: &Host, config: &dovecot::Config, found: &mut Vec<Finding>) {
         let value = super::text(host, name);
         let Some(path) = value.strip_prefix("lmtp:unix:") else { continue };
         let asked = queue.join(path.trim_start_matches("./"));
-        if !sockets(config, "lmtp").contains(&asked) {
+        if !meet(&sockets(config, "lmtp"), &asked) {
             let text = format!(
                 "{name} delivers to {}, and Dovecot's service lmtp has no such socket: this mail waits in the queue",
                 asked.display()
@@ -233,6 +242,10 @@ mod tests {
         let main = "queue_directory = /q\nvirtual_transport = lmtp:unix:private/dovecot-lmtp\n";
         let lmtp = "protocols = imap lmtp\nservice lmtp {\n  unix_listener /q/private/dovecot-lmtp {\n    mode = 0600\n  }\n}\n";
         assert_eq!(told(main, lmtp, None), "");
+        let (var, run) = ("lmtp:unix:/var/run/dovecot/lmtp", "unix_listener /run/dovecot/lmtp {");
+        let linked = main.replace("lmtp:unix:private/dovecot-lmtp", var);
+        let served = lmtp.replace("unix_listener /q/private/dovecot-lmtp {", run);
+        assert_eq!(told(&linked, &served, None), "");
         let text = told(main, "protocols = imap lmtp\n", None);
         assert!(text.starts_with("Critical /postfix/main.cf:2: virtual_transport delivers to /q/private/dovecot-lmtp, and Dovecot's service lmtp has no such socket"), "{text}");
         let text = told(main, &lmtp.replace(" lmtp\n", "\n"), None);

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use config::postfix::{self, Host};
+use config::register::Mark;
 use config::{Place, Problems};
 
 use super::super::files::Files;
@@ -27,10 +28,20 @@ const FOREIGN: [&str; 12] = [
     "netinfo",
 ];
 
+/// Settings that name databases which Postfix makes and fills itself.
+const CACHES: [&str; 7] = [
+    "address_verify_map",
+    "lmtp_sasl_auth_cache_name",
+    "lmtp_tls_session_cache_database",
+    "postscreen_cache_map",
+    "smtp_sasl_auth_cache_name",
+    "smtp_tls_session_cache_database",
+    "smtpd_tls_session_cache_database",
+];
+
 pub fn find(files: &Files, found: &mut Vec<Finding>) {
     let Some(host) = &files.postfix else { return };
     indexes(host, found);
-    foreign(host, found);
     secrets(host, found);
 }
 
@@ -44,6 +55,9 @@ fn indexes(host: &Host, found: &mut Vec<Finding>) {
             let raw = host.main().written(&one.name);
             one.of.is_empty() && raw.is_some_and(|raw| raw.as_str().contains(&path))
         });
+        if named.is_some_and(|one| CACHES.contains(&one.name.as_str())) {
+            continue;
+        }
         let at = named.map(|one| one.at.clone());
         // A default that nobody wrote, such as hash:/etc/aliases: Postfix asks it only if there is something.
         if at.is_none() && !table.text.exists() {
@@ -111,32 +125,66 @@ fn indexes(host: &Host, found: &mut Vec<Finding>) {
     }
 }
 
-fn foreign(host: &Host, found: &mut Vec<Finding>) {
-    let mut look = |name: &str, text: &str, at: &Place| {
-        for word in text.split(|c: char| c.is_whitespace() || ",{}".contains(c)) {
-            let Some(kind) = word.split(':').rev().skip(1).find(|kind| FOREIGN.contains(kind))
-            else {
-                continue;
-            };
-            let text =
-                format!("{name} asks a table of type {kind}, which our daemons cannot ask yet");
-            found.push(
-                Finding::critical(at.clone(), text)
-                    .mend("keep it in a hash: table for now, or leave these planks with Postfix")
-                    .of(Plank::SmtpIn)
-                    .of(Plank::Queue),
-            );
-        }
-    };
+/// To each of the planks: the tables of settings that it obeys and that only the original can ask.
+pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
     for one in host.inventory() {
+        let Some(fact) =
+            one.fact().filter(|fact| matches!(fact.mark, Mark::Supported | Mark::Differs))
+        else {
+            continue;
+        };
         let of = host
             .services()
             .find(|service| one.of == format!("{}/{}", service.name, service.kind.name()));
+        let reads = |plank: Plank, command: &str| {
+            // What all programs read, such as relay_domains, is asked where mail is routed.
+            let routes = matches!(plank, Plank::SmtpIn | Plank::Queue);
+            let named = fact.readers.split(' ').any(|known| known == command);
+            (named || (routes && fact.is_read_by(command)))
+                && of.is_none_or(|service| service.command == command)
+                && asks(host, command)
+        };
+        let readers: Vec<Plank> = planks
+            .iter()
+            .copied()
+            .filter(|plank| plank.commands().iter().any(|command| reads(*plank, command)))
+            .collect();
         let view = of.map_or_else(|| host.main(), |service| host.view(service));
-        if let Some(text) = view.text(&one.name, &mut Problems::default()) {
-            look(&one.name, text.as_str(), &one.at);
+        let text = view.text(&one.name, &mut Problems::default()).unwrap_or_default();
+        let mut kinds: Vec<&str> = text
+            .as_str()
+            .split(|c: char| c.is_whitespace() || ",{}".contains(c))
+            .filter_map(|word| word.split(':').rev().skip(1).find(|kind| FOREIGN.contains(kind)))
+            .collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        if !readers.is_empty() && !kinds.is_empty() {
+            let text = format!(
+                "{} asks a table of type {}, which our daemons cannot ask yet",
+                one.name,
+                kinds.join(" and ")
+            );
+            found.push(Finding {
+                planks: readers,
+                ..Finding::critical(one.at, text)
+                    .mend("keep it in a hash: table for now, or leave these planks with Postfix")
+            });
         }
     }
+    found
+}
+
+/// Whether the place of a program asks tables at all: there is no tlsproxy here, and master.cf has virtual(8) on
+/// every host where only some hand it mail.
+fn asks(host: &Host, command: &str) -> bool {
+    command != "tlsproxy" && (command != "virtual" || hands_to_virtual(host))
+}
+
+/// Whether mail for virtual mailboxes goes to virtual(8).
+pub fn hands_to_virtual(host: &Host) -> bool {
+    let transport = super::text(host, "virtual_transport");
+    transport.split(':').next() == Some("virtual")
 }
 
 /// Passwords and private keys are for root alone.
@@ -205,9 +253,49 @@ mod tests {
         insta::assert_snapshot!(say(main, &[], |_| {}), @"Critical /postfix/main.cf:1: the table /postfix/v is not there: what asks it defers mail; make the file and run postmap, or take the table out");
     }
 
+    /// A cache is made by Postfix when it is asked first.
     #[test]
-    fn a_table_that_we_cannot_ask_is_told() {
-        insta::assert_snapshot!(say("virtual_mailbox_domains = static:x, proxy:mysql:/etc/postfix/x.cf\n", &[], |_| {}), @"Critical /postfix/main.cf:1: virtual_mailbox_domains asks a table of type mysql, which our daemons cannot ask yet; keep it in a hash: table for now, or leave these planks with Postfix");
+    fn a_cache_that_is_not_there_yet_is_no_mistake() {
+        let caches: String =
+            CACHES.map(|name| format!("{name} = lmdb:/no/such/{name}\n")).into_iter().collect();
+        assert_eq!(say(&caches, &[], |_| {}), "");
+    }
+
+    fn foreign_in(main: &str) -> String {
+        let root = tempfile::tempdir().unwrap();
+        let master = "smtp inet n - n - - smtpd\n -o smtpd_client_restrictions=check_client_access,ldap:/l\n\
+                      cleanup unix n - n - 0 cleanup\nsmtp unix - - n - - smtp\nvirtual unix - n n - - virtual\n\
+                      proxymap unix - - n - - proxymap\n";
+        let read = files(root.path(), &[("postfix/main.cf", main), ("postfix/master.cf", master)]);
+        let found = foreign(read.postfix.as_ref().unwrap(), &Plank::ALL);
+        let line = |one: &Finding| {
+            let planks: Vec<&str> = one.planks.iter().map(|plank| plank.name()).collect();
+            let place = one.place.as_ref().map(|place| place.line).unwrap_or_default();
+            format!("{place} {}: {}\n", planks.join(" "), one.text.replace(CANNOT, ""))
+        };
+        found.iter().map(line).collect()
+    }
+
+    const CANNOT: &str = ", which our daemons cannot ask yet";
+
+    #[test]
+    fn a_table_that_we_cannot_ask_is_told_to_who_would_ask_it() {
+        let main = "own = socketmap:unix:/s:\nvirtual_alias_maps = ${own}a, ${own}b\n\
+                    smtp_tls_policy_maps = proxy:mysql:/t.cf ${own}t\nproxy_read_maps = $smtp_tls_policy_maps $mydestination\n\
+                    virtual_mailbox_maps = static:x, proxy:pgsql:/m.cf\nrelay_domains = ldap:/r.cf\n";
+        insta::assert_snapshot!(foreign_in(main), @"
+        2 smtp-in queue: virtual_alias_maps asks a table of type socketmap
+        3 smtp-out: smtp_tls_policy_maps asks a table of type mysql and socketmap
+        5 mda smtp-in queue: virtual_mailbox_maps asks a table of type pgsql
+        6 smtp-in queue: relay_domains asks a table of type ldap
+        2 smtp-in: smtpd_client_restrictions asks a table of type ldap
+        ");
+        let elsewhere = format!("{main}virtual_transport = lmtp:unix:private/lmtp\n");
+        assert!(
+            foreign_in(&elsewhere).contains("5 smtp-in queue: virtual_mailbox_maps"),
+            "{}",
+            foreign_in(&elsewhere)
+        );
     }
 
     #[test]
