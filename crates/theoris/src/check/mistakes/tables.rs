@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use config::inventory::Standing;
 use config::postfix::{self, Host};
 use config::register::Mark;
 use config::{Place, Problems};
@@ -38,6 +39,9 @@ const CACHES: [&str; 7] = [
     "smtp_tls_session_cache_database",
     "smtpd_tls_session_cache_database",
 ];
+
+/// Kinds of values that may name tables.
+const ASKING: [&str; 5] = ["list", "maps", "matches", "networks", "restrictions"];
 
 pub fn find(files: &Files, found: &mut Vec<Finding>) {
     let Some(host) = &files.postfix else { return };
@@ -128,21 +132,29 @@ fn indexes(host: &Host, found: &mut Vec<Finding>) {
 /// To each of the planks: the tables of settings that it obeys and that only the original can ask.
 pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
+    let classes = super::text(host, "smtpd_restriction_classes");
     for one in host.inventory() {
-        let Some(fact) =
-            one.fact().filter(|fact| matches!(fact.mark, Mark::Supported | Mark::Differs))
-        else {
-            continue;
+        let known = match one.standing {
+            Standing::Known(fact)
+                if matches!(fact.mark, Mark::Supported | Mark::Differs)
+                    && fact.kind.split(' ').next().is_some_and(|kind| ASKING.contains(&kind)) =>
+            {
+                fact.readers
+            }
+            Standing::Own if words(&classes).any(|class| class == one.name) => "smtpd",
+            _ => continue,
         };
+        if CACHES.contains(&one.name.as_str()) {
+            continue;
+        }
         let of = host
             .services()
             .find(|service| one.of == format!("{}/{}", service.name, service.kind.name()));
         let reads = |plank: Plank, command: &str| {
             // What all programs read, such as relay_domains, is asked where mail is routed.
             let routes = matches!(plank, Plank::SmtpIn | Plank::Queue);
-            let named = fact.readers.split(' ').any(|known| known == command);
-            (named || (routes && fact.is_read_by(command)))
-                && of.is_none_or(|service| service.command == command)
+            known.split(' ').any(|known| same(known, command) || (routes && known == "global"))
+                && of.is_none_or(|service| same(&service.command, command))
                 && asks(host, command)
         };
         let readers: Vec<Plank> = planks
@@ -152,9 +164,7 @@ pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
             .collect();
         let view = of.map_or_else(|| host.main(), |service| host.view(service));
         let text = view.text(&one.name, &mut Problems::default()).unwrap_or_default();
-        let mut kinds: Vec<&str> = text
-            .as_str()
-            .split(|c: char| c.is_whitespace() || ",{}".contains(c))
+        let mut kinds: Vec<&str> = words(text.as_str())
             .filter_map(|word| word.split(':').rev().skip(1).find(|kind| FOREIGN.contains(kind)))
             .collect();
         kinds.sort_unstable();
@@ -175,6 +185,16 @@ pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
     found
 }
 
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c.is_whitespace() || ",{}".contains(c))
+}
+
+/// smtp(8) and lmtp(8) are one program.
+fn same(one: &str, other: &str) -> bool {
+    let program = |name| if name == "lmtp" { "smtp" } else { name };
+    program(one) == program(other)
+}
+
 /// Whether the place of a program asks tables at all: there is no tlsproxy here, and master.cf has virtual(8) on
 /// every host where only some hand it mail.
 fn asks(host: &Host, command: &str) -> bool {
@@ -184,7 +204,8 @@ fn asks(host: &Host, command: &str) -> bool {
 /// Whether mail for virtual mailboxes goes to virtual(8).
 pub fn hands_to_virtual(host: &Host) -> bool {
     let transport = super::text(host, "virtual_transport");
-    transport.split(':').next() == Some("virtual")
+    let name = transport.split(':').next().unwrap_or_default();
+    host.services().any(|service| service.name == name && service.command == "virtual")
 }
 
 /// Passwords and private keys are for root alone.
@@ -282,12 +303,15 @@ mod tests {
     fn a_table_that_we_cannot_ask_is_told_to_who_would_ask_it() {
         let main = "own = socketmap:unix:/s:\nvirtual_alias_maps = ${own}a, ${own}b\n\
                     smtp_tls_policy_maps = proxy:mysql:/t.cf ${own}t\nproxy_read_maps = $smtp_tls_policy_maps $mydestination\n\
-                    virtual_mailbox_maps = static:x, proxy:pgsql:/m.cf\nrelay_domains = ldap:/r.cf\n";
+                    virtual_mailbox_maps = static:x, proxy:pgsql:/m.cf\nrelay_domains = ldap:/r.cf\n\
+                    smtpd_restriction_classes = rules\nrules = check_client_access mysql:/y, reject\n\
+                    postscreen_cache_map = memcache:/c\nsmtpd_banner = ldap:help\n";
         insta::assert_snapshot!(foreign_in(main), @"
         2 smtp-in queue: virtual_alias_maps asks a table of type socketmap
         3 smtp-out: smtp_tls_policy_maps asks a table of type mysql and socketmap
         5 mda smtp-in queue: virtual_mailbox_maps asks a table of type pgsql
         6 smtp-in queue: relay_domains asks a table of type ldap
+        8 smtp-in: rules asks a table of type mysql
         2 smtp-in: smtpd_client_restrictions asks a table of type ldap
         ");
         let elsewhere = format!("{main}virtual_transport = lmtp:unix:private/lmtp\n");
