@@ -1,6 +1,6 @@
 //! Between the rounds, when nobody works: both servers show exactly what the model knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,15 +10,13 @@ use super::content::id_in;
 use super::folders::validity;
 use super::idler::Idler;
 use super::imap::Session;
+use super::model::Look;
 use super::pop3;
 use super::servers::{Side, USER};
 use super::worker::{SHARED, Worker};
 
 /// As long as a directory that has just changed may need to be looked at a second time, and no longer.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// Id and words by UID.
-type Look = BTreeMap<u32, (String, u32)>;
 
 /// Makes the mailboxes of all.
 pub fn prepare(world: &World) {
@@ -103,6 +101,9 @@ fn look(world: &World, session: &mut Session<'_>) {
         session.must("NOOP");
         let seen = seen(session);
         let (mut wrong, losses) = world.model().wrong(validity, &seen);
+        if !wrong.is_empty() && Instant::now() >= lost {
+            world.renumber(validity, &seen);
+        }
         if !session.selected.as_ref().unwrap().is_known() {
             wrong.push("a number without a message".to_owned());
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::World;
-use super::model::{Key, Taken, WORDS, names};
+use super::model::{Key, Look, Taken, WORDS, names};
 use super::servers::USER;
 use super::worker::SHARED;
 
@@ -214,13 +214,31 @@ impl World {
         charged
     }
 
+    /// Messages to which Dovecot has given a new UID, as its log says, have that one from now on.
+    pub fn renumber(&self, validity: u32, seen: &Look) {
+        let Some(name) = self.model().name_of(validity) else { return };
+        let directory = self.directory(&name).0;
+        for (place, base) in self.servers.renumbered() {
+            if let Some(uid) = uid_of(&directory, &base).filter(|_| place == directory) {
+                let evidence = format!("{name}: {base} has the new UID {uid}, as Dovecot says");
+                self.model().renumbered((validity, uid), seen, evidence);
+            }
+        }
+    }
+
+    /// A mailbox's directory, and its name there.
+    fn directory(&self, name: &str) -> (PathBuf, String) {
+        let folder = if name == "INBOX" { String::new() } else { format!(".{name}") };
+        let maildir = self.servers.dovecot.maildir(USER);
+        (if folder.is_empty() { maildir } else { maildir.join(&folder) }, folder)
+    }
+
     /// Gives since when, and the evidence.
     fn dovecots_own(&self, loss: &Loss) -> Result<(Duration, String), String> {
         let renames = self.renames.lock().unwrap();
         let deeds = renames.as_ref().ok_or("no record of renames")?.all();
         let name = self.model().name_of(loss.key.0).ok_or("its mailbox is gone")?;
-        let folder = if name == "INBOX" { String::new() } else { format!(".{name}") };
-        let directory = self.servers.dovecot.maildir(USER).join(&folder);
+        let (directory, folder) = self.directory(&name);
         let base = base_of(&directory, loss.key.1).ok_or("its UID is not listed")?;
         let file = file_of(&directory, &base).ok_or("its file is not there")?;
         let (since, evidence) = match loss.what {
@@ -316,6 +334,13 @@ fn may_be(seen: &str, folder: &str) -> bool {
         .iter()
         .any(|name| *name == "INBOX" && folder.is_empty() || folder == format!(".{name}"));
     if shared { seen == folder } else { seen.get(..3) == folder.get(..3) }
+}
+
+fn uid_of(directory: &Path, base: &str) -> Option<u32> {
+    let list = fs::read_to_string(directory.join("dovecot-uidlist")).ok()?;
+    let mut lines = list.lines().rev().filter_map(|line| line.split_once(" :"));
+    let (id, _) = lines.find(|(_, listed)| *listed == base)?;
+    id.split(' ').next()?.parse().ok()
 }
 
 fn base_of(directory: &Path, uid: u32) -> Option<String> {

@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::losses::{Loss, Lost};
 use super::servers::Side;
 
+/// What a session was shown of a mailbox: id and words by UID.
+pub type Look = BTreeMap<u32, (String, u32)>;
+
 /// Flags and keywords; a set of them is the bits at their places. The keywords are as many as a Maildir has letters for.
 pub const WORDS: [&str; 31] = [
     "\\Answered",
@@ -288,6 +291,22 @@ impl Model {
         self.losses.entry(since).or_default().push(evidence);
     }
 
+    /// Dovecot has given a message that was there a new UID.
+    pub fn renumbered(&mut self, to: Key, seen: &Look, evidence: String) {
+        let (Some((id, _)), Some(now)) = (seen.get(&to.1), self.messages.get(&to)) else { return };
+        let mut below = self.messages.range((to.0, 0)..=(to.0, u32::MAX));
+        let lost = below.find(|(key, message)| {
+            message.id == *id && message.owner.is_some() && !seen.contains_key(&key.1)
+        });
+        if let (None, Some((&from, message))) = (now.owner, lost) {
+            let message = message.clone();
+            self.forget(from);
+            self.messages.insert(to, message);
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            self.losses.entry(since).or_default().push(evidence);
+        }
+    }
+
     /// The mailbox of this UIDVALIDITY.
     pub fn name_of(&self, validity: u32) -> Option<String> {
         let mut folders = self.folders.iter();
@@ -345,11 +364,7 @@ impl Model {
 
     /// What is wrong with this look at a mailbox, while nobody works: id and words by UID. Words that are not what they should
     /// be come apart.
-    pub fn wrong(
-        &mut self,
-        validity: u32,
-        seen: &BTreeMap<u32, (String, u32)>,
-    ) -> (Vec<String>, Vec<Loss>) {
+    pub fn wrong(&mut self, validity: u32, seen: &Look) -> (Vec<String>, Vec<Loss>) {
         let (mut wrong, mut losses) = (Vec::new(), Vec::new());
         for (&uid, (id, words)) in seen {
             self.saw((validity, uid), id);
@@ -382,7 +397,7 @@ impl Model {
     }
 
     /// What was open is what this look has shown.
-    pub fn settle(&mut self, validity: u32, seen: &BTreeMap<u32, (String, u32)>) {
+    pub fn settle(&mut self, validity: u32, seen: &Look) {
         let below: Vec<Key> = self
             .messages
             .range((validity, 0)..=(validity, u32::MAX))

@@ -47,6 +47,10 @@ const ORDINARY: &[&str] = &[
 const CAME_BACK: [&str; 4] =
     ["Warning: /", "/dovecot-uidlist: Duplicate file entry at line ", " (uid ", " -> "];
 
+/// The same where a process still has the old UID in its index: the mailbox's directory stands before it, and behind it
+/// the old UID and the file.
+const REAPPEARED: &str = ": Expunged message reappeared, giving a new UID (old uid=";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Ours,
@@ -128,13 +132,20 @@ impl Servers {
         client
     }
 
+    /// The files that Dovecot said to have given a new UID: the mailbox's directory, and the file's name without its flags.
+    pub fn renumbered(&self) -> Vec<(PathBuf, String)> {
+        let lines = self.dovecot.log.lines().into_iter().map(|line| line.text);
+        lines.filter_map(|text| renumbered(&text)).collect()
+    }
+
     /// Every line of both logs that is more than the ordinary.
     pub fn complaints(&self) -> Vec<String> {
         let said = |side: Side, log: &Log| -> Vec<String> {
             let lines = log.lines().into_iter().map(|line| line.text);
             let unusual = lines.filter(|text| {
-                let came_back = side == Side::Theirs && has_in_order(text, &CAME_BACK);
-                !came_back && !ORDINARY.iter().any(|known| is_ordinary(text, known))
+                let came_back = has_in_order(text, &CAME_BACK) || text.contains(REAPPEARED);
+                !(came_back && side == Side::Theirs)
+                    && !ORDINARY.iter().any(|known| is_ordinary(text, known))
             });
             unusual.map(|text| format!("{side:?}: {text}")).collect()
         };
@@ -151,6 +162,13 @@ impl Drop for Servers {
     }
 }
 
+fn renumbered(line: &str) -> Option<(PathBuf, String)> {
+    let (front, behind) = line.split_once(REAPPEARED)?;
+    let (_, directory) = front.split_once("Warning: Maildir ")?;
+    let (_, file) = behind.split_once("file=")?;
+    Some((PathBuf::from(directory), file.split([':', ')']).next()?.to_owned()))
+}
+
 fn has_in_order(line: &str, parts: &[&str]) -> bool {
     let after = |rest: &'_ str, part: &&str| rest.find(part).map(|at| at + part.len());
     let mut at = 0;
@@ -160,4 +178,16 @@ fn has_in_order(line: &str, parts: &[&str]) -> bool {
 fn is_ordinary(line: &str, known: &str) -> bool {
     let bad = ["Debug: ", "Warning: ", "Error: ", "Fatal: ", "Panic: "];
     line.contains(known) && !bad.iter().any(|level| line.contains(level))
+}
+
+#[test]
+fn what_dovecot_says_of_a_new_uid_names_the_file() {
+    let line = "imap(a)<7><b>: Warning: Maildir /v/Maildir/.Shared: Expunged message reappeared, giving a new UID \
+                (old uid=3, file=1.M2P3.vm,S=7,W=8:2,S)";
+    let wanted = (PathBuf::from("/v/Maildir/.Shared"), "1.M2P3.vm,S=7,W=8".to_owned());
+    assert_eq!(renumbered(line), Some(wanted));
+    assert_eq!(
+        renumbered("imap(a)<7><b>: Warning: Maildir /v/Maildir: Synchronization took 100 seconds"),
+        None
+    );
 }
