@@ -80,7 +80,7 @@ pub async fn converse(client: Client) {
             Ok(Next::Accepted { tag, success }) => {
                 let greeting =
                     Greeting { tag: tag.clone(), asked: conversing.asked_capabilities }.write();
-                match conversing.client.hand_over(&success, &greeting, &[]).await {
+                match conversing.client.hand_over(*success, &greeting, &[]).await {
                     Ok(()) => {}
                     Err((client, stranded)) => strand(client, &tag, stranded).await,
                 }

@@ -195,12 +195,12 @@ impl Client {
         self.attempts.count += 1;
         self.attempts.first.get_or_insert_with(Instant::now);
         self.attempts.method = log::printable(&mechanism.to_ascii_uppercase());
-        let offered = match self.front.auth.mechanisms().await {
-            Ok(offered) => offered,
+        let auth = match self.front.auth.ready().await {
+            Ok(auth) => auth,
             Err(error) => return self.cannot_ask(&error),
         };
-        let Some(known) = offered.iter().find(|one| one.name.eq_ignore_ascii_case(mechanism))
-        else {
+        let is_asked = |one: &&Mechanism| one.name.eq_ignore_ascii_case(mechanism);
+        let Some(known) = auth.mechanisms().iter().find(is_asked) else {
             self.authenticate_failed("Unsupported authentication mechanism.");
             return self.refused(Refusal::UnsupportedMechanism);
         };
@@ -226,7 +226,7 @@ impl Client {
             initial_response: initial,
             ..Request::default()
         };
-        let step = self.front.auth.start(&request).await;
+        let step = auth.start(&request).await;
         self.verdict(step)
     }
 
@@ -311,7 +311,7 @@ impl Client {
     /// The client and why its login reached no mailbox.
     pub async fn hand_over(
         mut self,
-        success: &Success,
+        success: Success,
         extra: &[u8],
         input: &[u8],
     ) -> Result<(), (Self, Stranded)> {
@@ -332,7 +332,9 @@ impl Client {
             }
         };
         let (passage, descriptor) = passage;
-        match self.ask_broker(&success.ticket, extra, &input, descriptor).await {
+        let answer = self.ask_broker(&success.ticket, extra, &input, descriptor).await;
+        drop(success); // with the auth server's connection, which a relay shall not keep
+        match answer {
             Ok(mail_pid) => {
                 self.log("Login", Some(mail_pid));
                 if let Passage::Relay { client, worker } = passage {

@@ -1,7 +1,8 @@
 //! The client of an auth server: smtpd and the login workers ask it whether a login is good.
 //!
-//! One connection serves every session of the process. It is made at the first question, and made
-//! anew when the server has gone (a reload, a restart).
+//! Logins that begin at about the same time share a connection; a later one makes a new one. So who listens now is asked,
+//! and not a server that a reload or a restart has left behind: Dovecot's auth without its master still reads what it is
+//! asked, and tries for seconds to reach its workers, one login after the other.
 //!
 //! ```text
 //! let auth = AuthClient::new("/var/spool/postfix/private/auth");
@@ -24,10 +25,18 @@ use protocol::dovecot_auth::{
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
+
+/// Who begins a login uses a connection that is no older.
+const FRESH: Duration = Duration::from_millis(200);
+/// Between two attempts to reach a server that is away.
+const PAUSE: Duration = Duration::from_millis(50);
+/// No process of Linux has a number with more bits.
+const PID_BITS: u32 = 22;
 
 /// A client of the auth server at one socket. Clones share the connection.
 #[derive(Clone)]
@@ -46,18 +55,34 @@ pub struct Limits {
     pub connect: Duration,
     /// To answer an `AUTH` or a `CONT`; a failure is delayed by the server on purpose.
     pub reply: Duration,
+    /// To come back: who begins a login waits so long for a server that does not listen, as at its restart.
+    pub away: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), reply: Duration::from_secs(60) }
+        Self {
+            connect: Duration::from_secs(10),
+            reply: Duration::from_secs(60),
+            away: Duration::from_secs(10),
+        }
     }
 }
 
 #[derive(Clone)]
 struct Connection {
     welcome: Arc<Welcome>,
+    /// As we named ourselves.
+    client: u32,
+    made: Instant,
     mux: Mux<ServerLine>,
+}
+
+/// A server that listens now: a login may begin.
+#[derive(Debug)]
+pub struct Ready {
+    client: AuthClient,
+    connection: Connection,
 }
 
 /// Why the auth server could not be asked. The client gets a temporary failure.
@@ -100,8 +125,10 @@ pub struct Success {
     pub user: String,
     /// The rest: `original_user`, `nologin`, `reason`, `proxy`, `host`, …
     pub params: Params,
-    /// Names this login to [`crate::userdb::Userdb::confirm`].
+    /// Names this login to [`crate::userdb::Userdb::confirm`], as long as this lives.
     pub ticket: Ticket,
+    /// The server forgets a login that waits when the connection ends.
+    _connection: Connection,
 }
 
 impl Success {
@@ -166,28 +193,34 @@ impl AuthClient {
     ///
     /// [`AuthError`] if the server cannot be reached.
     pub async fn mechanisms(&self) -> Result<Vec<Mechanism>, AuthError> {
-        Ok(self.connection().await?.0.welcome.mechanisms.clone())
+        Ok(self.connection(Duration::MAX).await?.welcome.mechanisms.clone())
     }
 
-    /// Begins a login. A connection that turns out to have died is replaced once.
+    /// Waits for a server that a login may begin at.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] if the server cannot be reached within its time.
+    pub async fn ready(&self) -> Result<Ready, AuthError> {
+        let begun = Instant::now();
+        loop {
+            match self.connection(FRESH).await {
+                Ok(connection) => return Ok(Ready { client: self.clone(), connection }),
+                Err(error) if error.is_away() && begun.elapsed() < self.0.limits.away => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Begins a login.
     ///
     /// # Errors
     ///
     /// [`AuthError`] if the server cannot be reached or does not answer.
     pub async fn start(&self, request: &Request) -> Result<Step, AuthError> {
-        loop {
-            let (connection, fresh) = self.connection().await?;
-            let request = request.clone();
-            let write = move |id, out: &mut Vec<u8>| request.write(id, out);
-            match connection.mux.ask(Box::new(write), self.0.limits.reply).await {
-                Ok((id, line)) => return self.step(connection, id, line),
-                Err(Lost::Closed) if !fresh => self.discard(&connection).await,
-                Err(lost) => {
-                    self.discard(&connection).await;
-                    return Err(lost.into());
-                }
-            }
-        }
+        self.ready().await?.start(request).await
     }
 
     fn step(&self, connection: Connection, id: u32, line: ServerLine) -> Result<Step, AuthError> {
@@ -202,19 +235,20 @@ impl AuthClient {
                     return Err(AuthError::NoUser);
                 }
                 let cookie = connection.welcome.cookie.clone();
-                let ticket = Ticket { client_pid: std::process::id(), auth_id: id, cookie };
-                Ok(Step::Success(Success { user, params, ticket }))
+                let ticket = Ticket { client_pid: connection.client, auth_id: id, cookie };
+                Ok(Step::Success(Success { user, params, ticket, _connection: connection }))
             }
             ServerLine::Fail { params, .. } => Ok(Step::Failure(Failure::from(params))),
             _ => Err(AuthError::Closed), // the parser lets nothing else through
         }
     }
 
-    /// The connection, and whether it was made just now.
-    async fn connection(&self) -> Result<(Connection, bool), AuthError> {
+    /// The connection, unless it is older than `age`; otherwise a new one.
+    async fn connection(&self, age: Duration) -> Result<Connection, AuthError> {
         let mut current = self.0.connection.lock().await;
-        if let Some(connection) = current.as_ref().filter(|one| !one.mux.is_closed()) {
-            return Ok((connection.clone(), false));
+        let serves = |one: &&Connection| !one.mux.is_closed() && one.made.elapsed() <= age;
+        if let Some(connection) = current.as_ref().filter(serves) {
+            return Ok(connection.clone());
         }
         let path = || self.0.path.clone();
         let opened = tokio::time::timeout(self.0.limits.connect, open(&self.0.path)).await;
@@ -232,7 +266,7 @@ impl AuthClient {
             }
         };
         *current = Some(connection.clone());
-        Ok((connection, true))
+        Ok(connection)
     }
 
     /// Makes the next question open a new connection; sessions on the old one keep it.
@@ -253,6 +287,46 @@ impl std::fmt::Debug for AuthClient {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Connection").field(&self.welcome.connection).finish()
+    }
+}
+
+impl AuthError {
+    /// Nobody listens, or who did ends.
+    fn is_away(&self) -> bool {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof,
+        };
+        let Self::Connect { source, .. } = self else { return false };
+        matches!(
+            source.kind(),
+            NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof
+        )
+    }
+}
+
+impl Ready {
+    /// The mechanisms that the server offers, in its order, private ones included.
+    #[must_use]
+    pub fn mechanisms(&self) -> &[Mechanism] {
+        &self.connection.welcome.mechanisms
+    }
+
+    /// Begins a login.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] if the server does not answer.
+    pub async fn start(self, request: &Request) -> Result<Step, AuthError> {
+        let Self { client, connection } = self;
+        let request = request.clone();
+        let write = move |id, out: &mut Vec<u8>| request.write(id, out);
+        match connection.mux.ask(Box::new(write), client.0.limits.reply).await {
+            Ok((id, line)) => client.step(connection, id, line),
+            Err(lost) => {
+                client.discard(&connection).await;
+                Err(lost.into())
+            }
+        }
     }
 }
 
@@ -312,13 +386,21 @@ enum OpenError {
     Broken(BrokenServer),
 }
 
+/// What a connection calls itself. Servers tell their clients apart by it, and have logins confirmed by it: a process with
+/// several connections needs several, which are no other process's.
+fn client_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    std::process::id() | (NEXT.fetch_add(1, Ordering::Relaxed) << PID_BITS)
+}
+
 /// Connects and shakes hands. Our half goes first: Dovecot 2.4 waits for it, 2.3 does not mind.
 async fn open(path: &Path) -> Result<Connection, OpenError> {
     let mut stream = UnixStream::connect(path).await.map_err(OpenError::Io)?;
     let mut hello = Vec::new();
     let (major, minor) = VERSION;
     ClientLine::Version { major, minor }.write(&mut hello);
-    ClientLine::Cpid(std::process::id()).write(&mut hello);
+    let client = client_number();
+    ClientLine::Cpid(client).write(&mut hello);
     stream.write_all(&hello).await.map_err(OpenError::Io)?;
     let mut lines = Lines::default();
     let mut handshake = Handshake::default();
@@ -328,7 +410,8 @@ async fn open(path: &Path) -> Result<Connection, OpenError> {
             let line = ServerLine::parse(&line).map_err(OpenError::Broken)?;
             if let Some(welcome) = handshake.line(line).map_err(OpenError::Broken)? {
                 let mux = Mux::start(stream, lines, parse);
-                return Ok(Connection { welcome: Arc::new(welcome), mux });
+                let (welcome, made) = (Arc::new(welcome), Instant::now());
+                return Ok(Connection { welcome, client, made, mux });
             }
         }
         if stream.read_buf(lines.buffer()).await.map_err(OpenError::Io)? == 0 {
@@ -378,7 +461,7 @@ mod tests {
         assert_eq!(success.user, "a");
         assert_eq!(success.ticket.cookie, "c00c1e");
         assert_eq!(success.ticket.auth_id, 1);
-        drop(auth);
+        drop((auth, success));
         server.await.unwrap();
     }
 
@@ -401,26 +484,55 @@ mod tests {
         server.await.unwrap();
     }
 
+    /// The server of the first connection is still there, and would answer.
     #[tokio::test]
-    async fn a_server_that_restarted_is_asked_again() {
+    async fn a_login_asks_who_listens_now() {
         let script = Script::new(HELLO);
         let auth = AuthClient::new(script.path());
-        let first = script.serve(&[]); // says hello, then closes at the first line
+        let first = script.serve(&[]);
         auth.mechanisms().await.unwrap();
-        let login = tokio::spawn({
-            let auth = auth.clone();
-            async move { auth.start(&request()).await }
-        });
-        first.await.unwrap();
+        tokio::time::sleep(FRESH).await;
         let second = script.serve(&[("AUTH\t1\tPLAIN\tservice=smtp", "OK\t1\tuser=a\n")]);
-        assert!(matches!(login.await.unwrap(), Ok(Step::Success(_))));
+        assert!(matches!(auth.start(&request()).await, Ok(Step::Success(_))));
         drop(auth);
+        first.await.unwrap();
         second.await.unwrap();
     }
 
     #[tokio::test]
+    async fn a_login_that_waits_to_be_confirmed_keeps_its_connection() {
+        let script = Script::new(HELLO);
+        let auth = AuthClient::new(script.path());
+        let login = ("AUTH\t1\tPLAIN\tservice=smtp", "OK\t1\tuser=a\n");
+        let first = script.serve(&[login]);
+        let Ok(Step::Success(one)) = auth.start(&request()).await else { unreachable!() };
+        tokio::time::sleep(FRESH).await;
+        let second = script.serve(&[login]);
+        let Ok(Step::Success(two)) = auth.start(&request()).await else { unreachable!() };
+        assert_ne!(one.ticket.client_pid, two.ticket.client_pid);
+        second.abort();
+        assert!(!first.is_finished());
+        drop(one);
+        first.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let auth = AuthClient::new(&path);
+        let login = tokio::spawn(async move { auth.start(&request()).await });
+        tokio::time::sleep(3 * PAUSE).await;
+        let script = Script::at(path, HELLO);
+        let server = script.serve(&[("AUTH\t1\tPLAIN\tservice=smtp", "OK\t1\tuser=a\n")]);
+        assert!(matches!(login.await.unwrap(), Ok(Step::Success(_))));
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_socket_that_is_not_there_is_named() {
-        let auth = AuthClient::new("/nonexistent/auth");
+        let limits = Limits { away: Duration::ZERO, ..Limits::default() };
+        let auth = AuthClient::with_limits("/nonexistent/auth", limits);
         let error = auth.start(&request()).await.unwrap_err();
         assert!(error.to_string().starts_with("connect to /nonexistent/auth: "), "{error}");
     }

@@ -1,6 +1,6 @@
 //! A scripted server for the tests of the clients.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixListener;
@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 /// A socket in a directory of its own. Each [`Script::serve`] serves one connection: says the
 /// greeting, skips the client's handshake, then expects each line and gives its answer.
 pub(crate) struct Script {
-    directory: tempfile::TempDir,
+    path: PathBuf,
+    _directory: Option<tempfile::TempDir>,
     listener: Arc<UnixListener>,
     greeting: &'static str,
 }
@@ -17,12 +18,17 @@ pub(crate) struct Script {
 impl Script {
     pub fn new(greeting: &'static str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let listener = Arc::new(UnixListener::bind(directory.path().join("socket")).unwrap());
-        Self { directory, listener, greeting }
+        let script = Self::at(directory.path().join("socket"), greeting);
+        Self { _directory: Some(directory), ..script }
+    }
+
+    pub fn at(path: PathBuf, greeting: &'static str) -> Self {
+        let listener = Arc::new(UnixListener::bind(&path).unwrap());
+        Self { path, _directory: None, listener, greeting }
     }
 
     pub fn path(&self) -> PathBuf {
-        Path::join(self.directory.path(), "socket")
+        self.path.clone()
     }
 
     pub fn serve(&self, script: &[(&str, &str)]) -> JoinHandle<()> {

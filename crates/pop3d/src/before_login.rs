@@ -54,7 +54,7 @@ pub async fn converse(client: Client) {
             }
             Ok(Next::Accepted(success)) => {
                 if let Err((client, stranded)) =
-                    conversing.client.hand_over(&success, &[], &[]).await
+                    conversing.client.hand_over(*success, &[], &[]).await
                 {
                     strand(client, stranded).await;
                 }

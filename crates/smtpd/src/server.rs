@@ -20,9 +20,13 @@ use crate::screen::{Counted, Screen};
 use crate::settings::{Service, Settings};
 use crate::world::Shared;
 
-/// Postfix gives the auth server ten seconds for each answer; Dovecot's own delays can take longer.
-const AUTH_LIMITS: Limits =
-    Limits { connect: Duration::from_secs(10), reply: Duration::from_secs(60) };
+/// Postfix gives the auth server ten seconds for each answer; Dovecot's own delays can take longer. For one that does not
+/// listen it does not wait.
+const AUTH_LIMITS: Limits = Limits {
+    connect: Duration::from_secs(10),
+    reply: Duration::from_secs(60),
+    away: Duration::ZERO,
+};
 
 /// One service of master.cf, ready to serve.
 pub(crate) struct Context {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use harness::dovecot::{Dovecot, VMAIL};
-use harness::log::{PATIENCE, eventually};
+use harness::log::{PATIENCE, eventually, settled};
 use harness::postfix::Postfix;
 use harness::{Scratch, skip};
 
@@ -446,6 +446,60 @@ fn dovecot_is_restarted_beside_ours() {
     };
     let bad = lines::complaints(&log, &[AT_A_RELOAD, &[stop]].concat());
     assert!(bad.is_empty(), "{bad:#?}");
+}
+
+/// While Dovecot is restarted, who logs in waits: nobody is sent away again and again by an auth that has lost its master.
+#[test]
+fn a_restart_of_dovecot_is_waited_for() {
+    if !skip::can_run(true, &["dovecot"]) {
+        return;
+    }
+    let mut site = site("!include_try conf.d/*.conf");
+    // As PAM, this asks a worker, and auth without its master reaches none.
+    let path = site.dovecot.config();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let asking = "passdb {\n  driver = passwd\n}\npassdb {";
+    std::fs::write(&path, text.replacen("passdb {", asking, 1)).unwrap();
+    let first = whole(site.dovecot.pop3, POP3);
+    site.host.must(&["adopt", "pop3"]);
+    let Site { dovecot, .. } = &mut site;
+    let (port, stop) = (dovecot.pop3, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let client = || {
+            let mut put_off = 0;
+            while !stop.load(Ordering::SeqCst) {
+                put_off += usize::from(!logs_in(port));
+            }
+            put_off
+        };
+        let clients: Vec<_> = (0..READERS).map(|_| scope.spawn(client)).collect();
+        dovecot.stop();
+        dovecot.start();
+        let logged_in = settled(|| {
+            let served = logs_in(port);
+            (served, served)
+        });
+        stop.store(true, Ordering::SeqCst);
+        assert!(logged_in);
+        for client in clients {
+            let put_off = client.join().unwrap();
+            assert!(put_off <= 3, "a client was put off {put_off} times");
+        }
+    });
+    assert_eq!(whole(port, POP3), first);
+}
+
+/// Whether a login succeeds.
+fn logs_in(port: u16) -> bool {
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("no connection is refused");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut reader = BufReader::new(stream);
+    POP3[..3].iter().all(|(line, last)| {
+        let mut answer = String::new();
+        let asked =
+            line.is_empty() || reader.get_mut().write_all(format!("{line}\r\n").as_bytes()).is_ok();
+        asked && reader.read_line(&mut answer).is_ok() && answer.starts_with(last)
+    })
 }
 
 /// A kernel before 5.6 hands no sockets over: the port is free for a moment each way.
