@@ -143,9 +143,9 @@ impl Servers {
         let said = |side: Side, log: &Log| -> Vec<String> {
             let lines = log.lines().into_iter().map(|line| line.text);
             let unusual = lines.filter(|text| {
-                let came_back = has_in_order(text, &CAME_BACK) || text.contains(REAPPEARED);
-                !(came_back && side == Side::Theirs)
-                    && !ORDINARY.iter().any(|known| is_ordinary(text, known))
+                let renamed = has_in_order(text, &CAME_BACK) || text.contains(REAPPEARED);
+                let came_back = side == Side::Theirs && renamed;
+                !came_back && !ORDINARY.iter().any(|known| is_ordinary(text, known))
             });
             unusual.map(|text| format!("{side:?}: {text}")).collect()
         };
