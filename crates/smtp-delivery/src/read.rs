@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use config::postfix::{self, Host, Service, View};
+use config::postfix::{self, Host, Service, Table, View};
 use config::text::Word;
 use config::{Files, Problems};
 use daemon::tls::IdentityFiles;
 use neighbours::postmaster::Postmaster;
 use queue::QueueDirectory;
-use routing::Maps;
+use routing::{Maps, TableName};
 
 use crate::policy::{Level, TlsSettings};
 use crate::session::login::OPTIONS;
@@ -104,11 +104,10 @@ impl<'h, 'p> Reader<'h, 'p> {
             content: self.content(),
             generic: self.generic(),
             checks: self.checks(),
-            status_filter: Maps::of(&of!(
-                self,
-                SMTP_DELIVERY_STATUS_FILTER,
-                LMTP_DELIVERY_STATUS_FILTER
-            )),
+            status_filter: asked(
+                &of!(self, SMTP_DELIVERY_STATUS_FILTER, LMTP_DELIVERY_STATUS_FILTER),
+                self.problems,
+            ),
         })
     }
 
@@ -286,8 +285,8 @@ impl<'h, 'p> Reader<'h, 'p> {
             quote_envelope: of!(self, SMTP_QUOTE_RFC821_ENVELOPE, LMTP_QUOTE_RFC821_ENVELOPE),
             dummy_mail_auth: of!(self, SMTP_SEND_DUMMY_MAIL_AUTH, LMTP_SEND_DUMMY_MAIL_AUTH),
             discard: strings(&discard).join(" "),
-            discard_maps: Maps::of(&maps),
-            reply_filter: Maps::of(&of!(self, SMTP_REPLY_FILTER, LMTP_REPLY_FILTER)),
+            discard_maps: asked(&maps, self.problems),
+            reply_filter: asked(&of!(self, SMTP_REPLY_FILTER, LMTP_REPLY_FILTER), self.problems),
             xforward: of!(self, SMTP_SEND_XFORWARD_COMMAND, LMTP_SEND_XFORWARD_COMMAND),
             probe_with_data: target == "data",
             sasl: false,
@@ -320,7 +319,7 @@ impl<'h, 'p> Reader<'h, 'p> {
             Box::new(routing::Settings::read(&self.view, self.files, &mut Problems::default()))
         });
         Some(Sasl {
-            passwords: Maps::of(&passwords),
+            passwords: asked(&passwords, self.problems),
             options: self.options(strings(&options)),
             tls_options: self.options(strings(&tls)),
             verified_options: self.options(
@@ -374,7 +373,7 @@ impl<'h, 'p> Reader<'h, 'p> {
         TlsSettings {
             level: self.level(),
             wrapped: of!(self, SMTP_TLS_WRAPPERMODE, LMTP_TLS_WRAPPERMODE),
-            policy_maps: Maps::of(&maps),
+            policy_maps: asked(&maps, self.problems),
             authorities: self.authorities(),
             server_name: of!(self, SMTP_TLS_SERVERNAME, LMTP_TLS_SERVERNAME),
             protocols: strings(&protocols).join(" "),
@@ -516,14 +515,16 @@ impl<'h, 'p> Reader<'h, 'p> {
         let largest_field = self.view.get(postfix::HEADER_SIZE_LIMIT, self.problems);
         let largest_field = usize::try_from(largest_field).unwrap_or(usize::MAX);
         Checks {
-            header: Maps::of(&of!(self, SMTP_HEADER_CHECKS, LMTP_HEADER_CHECKS)),
-            mime_header: Maps::of(&of!(self, SMTP_MIME_HEADER_CHECKS, LMTP_MIME_HEADER_CHECKS)),
-            nested_header: Maps::of(&of!(
-                self,
-                SMTP_NESTED_HEADER_CHECKS,
-                LMTP_NESTED_HEADER_CHECKS
-            )),
-            body: Maps::of(&of!(self, SMTP_BODY_CHECKS, LMTP_BODY_CHECKS)),
+            header: asked(&of!(self, SMTP_HEADER_CHECKS, LMTP_HEADER_CHECKS), self.problems),
+            mime_header: asked(
+                &of!(self, SMTP_MIME_HEADER_CHECKS, LMTP_MIME_HEADER_CHECKS),
+                self.problems,
+            ),
+            nested_header: asked(
+                &of!(self, SMTP_NESTED_HEADER_CHECKS, LMTP_NESTED_HEADER_CHECKS),
+                self.problems,
+            ),
+            body: asked(&of!(self, SMTP_BODY_CHECKS, LMTP_BODY_CHECKS), self.problems),
             nesting: number(self.view.get(postfix::MIME_NESTING_LIMIT, self.problems)),
             boundary: number(self.view.get(postfix::MIME_BOUNDARY_LENGTH_LIMIT, self.problems)),
             largest_field,
@@ -531,7 +532,7 @@ impl<'h, 'p> Reader<'h, 'p> {
     }
 
     fn generic(&mut self) -> Option<Generic> {
-        let maps = Maps::of(&of!(self, SMTP_GENERIC_MAPS, LMTP_GENERIC_MAPS));
+        let maps = asked(&of!(self, SMTP_GENERIC_MAPS, LMTP_GENERIC_MAPS), self.problems);
         let propagate = self.view.get(postfix::PROPAGATE_UNMATCHED_EXTENSIONS, self.problems);
         let propagate = propagate.iter().any(|word| word.as_str() == "generic");
         (!maps.is_empty()).then(|| {
@@ -539,6 +540,16 @@ impl<'h, 'p> Reader<'h, 'p> {
             Generic { maps, propagate, routing: Box::new(routing) }
         })
     }
+}
+
+/// The tables of a setting; one that nobody here can ask would put off all mail.
+fn asked(tables: &[Table], problems: &mut Problems) -> Maps {
+    for table in tables {
+        if let Some(why) = tables::foreign(&TableName::new(table.to_string())) {
+            problems.error(table.at.clone(), format!("{table}: {why}"));
+        }
+    }
+    Maps::of(tables)
 }
 
 fn strings(list: &[Word]) -> Vec<String> {

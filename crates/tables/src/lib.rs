@@ -21,4 +21,5 @@ mod users;
 pub use open::{Owner, Passed, Problem};
 pub use set::Set;
 pub use source::Note;
+pub use spec::foreign;
 pub use users::{SystemUsers, Users};

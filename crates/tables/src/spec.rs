@@ -83,13 +83,8 @@ impl Spec {
                 "group.byname" => Ok(Self::Accounts(Account::Group)),
                 other => Err(format!("unknown table: unix:{other}")),
             },
-            "mysql" | "pgsql" | "sqlite" | "ldap" | "socketmap" | "tcp" | "memcache" => Err(
-                format!("table type {kind} is not supported yet: use a hash: or texthash: table"),
-            ),
-            "dbm" | "sdbm" | "nis" | "nisplus" | "netinfo" | "environ" | "internal" => {
-                Err(format!("table type {kind} is not supported: use a hash: or texthash: table"))
-            }
-            other => Err(format!("unsupported dictionary type: {other}")),
+            other => Err(foreign_kind(other)
+                .unwrap_or_else(|| format!("unsupported dictionary type: {other}"))),
         }
     }
 
@@ -107,6 +102,29 @@ impl Spec {
             .collect();
         let (content, notes) = form.read_lines(lines, Vec::new());
         Self::Ready(content, notes)
+    }
+}
+
+/// What is wrong with a table, or with one that it is made of, of which the original asks a server or a library that we
+/// have not: whatever it holds, we cannot ask it.
+#[must_use]
+pub fn foreign(name: &TableName) -> Option<String> {
+    match Spec::parse(name, false) {
+        Ok(Spec::Union(names) | Spec::Pipe(names)) => names.iter().find_map(foreign),
+        Ok(_) => None,
+        Err(_) => name.as_str().split(':').find(|kind| *kind != "proxy").and_then(foreign_kind),
+    }
+}
+
+fn foreign_kind(kind: &str) -> Option<String> {
+    match kind {
+        "mysql" | "pgsql" | "sqlite" | "ldap" | "socketmap" | "tcp" | "memcache" => {
+            Some(format!("table type {kind} is not supported yet: use a hash: or texthash: table"))
+        }
+        "dbm" | "sdbm" | "nis" | "nisplus" | "netinfo" | "environ" | "internal" => {
+            Some(format!("table type {kind} is not supported: use a hash: or texthash: table"))
+        }
+        _ => None,
     }
 }
 

@@ -31,6 +31,7 @@ fn bad_hosts_are_refused_and_left_alone() {
     for (setting, said) in [
         ("multi_instance_name = postfix-out", "only the default instance"),
         ("smtp_connect_timeout = soon", "smtp_connect_timeout"),
+        ("smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:x", "table type socketmap"),
     ] {
         std::fs::write(&main, format!("{text}{setting}\n")).unwrap();
         let told = host.refused(&["adopt", "smtp-out"]);
