@@ -311,21 +311,27 @@ impl Ready {
         &self.connection.welcome.mechanisms
     }
 
-    /// Begins a login.
+    /// Begins a login. A connection that turns out to have died is replaced once.
     ///
     /// # Errors
     ///
     /// [`AuthError`] if the server does not answer.
     pub async fn start(self, request: &Request) -> Result<Step, AuthError> {
-        let Self { client, connection } = self;
-        let request = request.clone();
-        let write = move |id, out: &mut Vec<u8>| request.write(id, out);
-        match connection.mux.ask(Box::new(write), client.0.limits.reply).await {
-            Ok((id, line)) => client.step(connection, id, line),
-            Err(lost) => {
-                client.discard(&connection).await;
-                Err(lost.into())
+        let Self { client, mut connection } = self;
+        let mut replaced = false;
+        loop {
+            let request = request.clone();
+            let write = move |id, out: &mut Vec<u8>| request.write(id, out);
+            match connection.mux.ask(Box::new(write), client.0.limits.reply).await {
+                Ok((id, line)) => return client.step(connection, id, line),
+                Err(lost) => {
+                    client.discard(&connection).await;
+                    if lost != Lost::Closed || replaced {
+                        return Err(lost.into());
+                    }
+                }
             }
+            (connection, replaced) = (client.ready().await?.connection, true);
         }
     }
 }
@@ -496,6 +502,23 @@ mod tests {
         assert!(matches!(auth.start(&request()).await, Ok(Step::Success(_))));
         drop(auth);
         first.await.unwrap();
+        second.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_restarted_is_asked_again() {
+        let script = Script::new(HELLO);
+        let auth = AuthClient::new(script.path());
+        let first = script.serve(&[]); // says hello, then closes at the first line
+        auth.mechanisms().await.unwrap();
+        let login = tokio::spawn({
+            let auth = auth.clone();
+            async move { auth.start(&request()).await }
+        });
+        first.await.unwrap();
+        let second = script.serve(&[("AUTH\t1\tPLAIN\tservice=smtp", "OK\t1\tuser=a\n")]);
+        assert!(matches!(login.await.unwrap(), Ok(Step::Success(_))));
+        drop(auth);
         second.await.unwrap();
     }
 
