@@ -100,6 +100,36 @@ async fn one_octet_at_a_time_is_all_at_once() {
     }
 }
 
+/// Mail that comes while `+ idling` is on its way to the client is told at once.
+#[tokio::test]
+async fn idle_misses_nothing_at_its_start() {
+    let home = tempfile::tempdir().unwrap();
+    save(home.path(), "Subject: one\r\n\r\nbody\r\n");
+    let (session, mut client) = session(home.path(), 4);
+    let served = tokio::spawn(session.run(b""));
+    client.write_all(b"s SELECT INBOX\r\n").await.unwrap();
+    let mut line = vec![];
+    while !line.starts_with(b"s OK") {
+        line = read_line(&mut client).await;
+    }
+    client.write_all(b"i IDLE\r\n").await.unwrap();
+    // The pipe is full from here until the client reads on.
+    assert_eq!(client.read_u8().await.unwrap(), b'+');
+    save(home.path(), "Subject: two\r\n\r\nbody\r\n");
+    let told = async { while read_line(&mut client).await != b"* 2 EXISTS\r\n" {} };
+    tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    drop(client);
+    let _ = served.await;
+}
+
+async fn read_line(client: &mut DuplexStream) -> Vec<u8> {
+    let mut line = vec![];
+    while !line.ends_with(b"\n") {
+        line.push(client.read_u8().await.unwrap());
+    }
+    line
+}
+
 /// Message numbers stay while a client uses them: others' expunges wait for NOOP.
 #[tokio::test]
 async fn expunges_wait_until_numbers_may_change() {

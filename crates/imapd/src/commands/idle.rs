@@ -18,12 +18,13 @@ use crate::wire::End;
 ///
 /// When the client has gone or the worker has to finish.
 pub async fn idle(session: &mut Session) -> Result<Reply, End> {
-    session.line.line("+ idling");
-    session.news(News::ALL);
-    session.line.flush().await?;
+    // Watched before it is looked at: what arrives in between is an event.
     // Without a watch (the user's inotify limit) the mailbox is looked at now and then.
     let watch = session.selected.as_ref().and_then(|view| Watch::new(&view.mailbox).ok());
     let mut events = watch.as_ref().and_then(|watch| events(watch).ok());
+    session.line.line("+ idling");
+    session.news(News::ALL);
+    session.line.flush().await?;
     let worker = session.worker();
     let (notify, check) = (session.settings.idle_notify, session.settings.idle_check);
     let mut notify_at = Instant::now() + notify;
