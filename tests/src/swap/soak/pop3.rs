@@ -51,6 +51,7 @@ impl<'world> Collector<'world> {
             return client.go(); // without a QUIT nothing is taken away, but what was read may become `\Seen`
         }
         taken.iter().for_each(|(_, key)| self.world.model().storing(*key, DELETED, true));
+        let quit = Taken { by: "QUIT", side, began: SystemTime::now() };
         let said = answer(&mut client, "QUIT");
         assert!(said.starts_with("+OK"), "{side:?}: {said}\n{}", client.transcript);
         let mut model = self.world.model();
@@ -58,7 +59,6 @@ impl<'world> Collector<'world> {
             model.stored(*key, SEEN, true);
             model.note(*key, seen.clone());
         }
-        let quit = Taken { by: "QUIT", side, began: seen.began };
         taken.iter().for_each(|(_, key)| model.gone(*key, quit));
         taken.iter().for_each(|_| model.count("taken by POP3"));
     }
