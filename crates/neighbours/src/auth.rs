@@ -22,11 +22,12 @@ use protocol::dovecot_auth::server_line::BrokenServer;
 use protocol::dovecot_auth::{
     ClientLine, Handshake, Lines, Mechanism, Params, Request, ServerLine, Ticket, VERSION, Welcome,
 };
-use std::io;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use std::{io, process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -72,8 +73,7 @@ impl Default for Limits {
 #[derive(Clone)]
 struct Connection {
     welcome: Arc<Welcome>,
-    /// As we named ourselves.
-    client: u32,
+    client: Arc<ClientNumber>,
     made: Instant,
     mux: Mux<ServerLine>,
 }
@@ -235,7 +235,7 @@ impl AuthClient {
                     return Err(AuthError::NoUser);
                 }
                 let cookie = connection.welcome.cookie.clone();
-                let ticket = Ticket { client_pid: connection.client, auth_id: id, cookie };
+                let ticket = Ticket { client_pid: connection.client.0, auth_id: id, cookie };
                 Ok(Step::Success(Success { user, params, ticket, _connection: connection }))
             }
             ServerLine::Fail { params, .. } => Ok(Step::Failure(Failure::from(params))),
@@ -393,10 +393,34 @@ enum OpenError {
 }
 
 /// What a connection calls itself. Servers tell their clients apart by it, and have logins confirmed by it: a process with
-/// several connections needs several, which are no other process's.
-fn client_number() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    std::process::id() | (NEXT.fetch_add(1, Ordering::Relaxed) << PID_BITS)
+/// several connections needs several, which are no other process's. It is free again when the connection is let go.
+#[derive(Debug)]
+struct ClientNumber(u32);
+
+impl ClientNumber {
+    /// # Errors
+    ///
+    /// When as many logins as there are numbers wait to be confirmed.
+    fn take() -> io::Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mut taken = taken();
+        let free = (0..=u32::MAX >> PID_BITS)
+            .map(|_| process::id() | (NEXT.fetch_add(1, Ordering::Relaxed) << PID_BITS))
+            .find(|number| taken.insert(*number));
+        free.map(Self).ok_or_else(|| io::Error::other("too many logins wait to be confirmed"))
+    }
+}
+
+impl Drop for ClientNumber {
+    fn drop(&mut self) {
+        taken().remove(&self.0);
+    }
+}
+
+/// The numbers that this process goes by.
+fn taken() -> MutexGuard<'static, BTreeSet<u32>> {
+    static TAKEN: std::sync::Mutex<BTreeSet<u32>> = std::sync::Mutex::new(BTreeSet::new());
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Connects and shakes hands. Our half goes first: Dovecot 2.4 waits for it, 2.3 does not mind.
@@ -405,8 +429,8 @@ async fn open(path: &Path) -> Result<Connection, OpenError> {
     let mut hello = Vec::new();
     let (major, minor) = VERSION;
     ClientLine::Version { major, minor }.write(&mut hello);
-    let client = client_number();
-    ClientLine::Cpid(client).write(&mut hello);
+    let client = ClientNumber::take().map_err(OpenError::Io)?;
+    ClientLine::Cpid(client.0).write(&mut hello);
     stream.write_all(&hello).await.map_err(OpenError::Io)?;
     let mut lines = Lines::default();
     let mut handshake = Handshake::default();
@@ -417,7 +441,7 @@ async fn open(path: &Path) -> Result<Connection, OpenError> {
             if let Some(welcome) = handshake.line(line).map_err(OpenError::Broken)? {
                 let mux = Mux::start(stream, lines, parse);
                 let (welcome, made) = (Arc::new(welcome), Instant::now());
-                return Ok(Connection { welcome, client, made, mux });
+                return Ok(Connection { welcome, client: Arc::new(client), made, mux });
             }
         }
         if stream.read_buf(lines.buffer()).await.map_err(OpenError::Io)? == 0 {
@@ -537,6 +561,16 @@ mod tests {
         assert!(!first.is_finished());
         drop(one);
         first.await.unwrap();
+    }
+
+    /// However many connections are made meanwhile.
+    #[test]
+    fn no_two_connections_have_one_number() {
+        let first = ClientNumber::take().unwrap();
+        for _ in 0..3000 {
+            assert_ne!(ClientNumber::take().unwrap().0, first.0);
+        }
+        assert_eq!(first.0 & ((1 << PID_BITS) - 1), process::id());
     }
 
     #[tokio::test]
