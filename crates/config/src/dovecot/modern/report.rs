@@ -46,24 +46,21 @@ pub fn report_unsupported(written: &Section, readers: &[&str], problems: &mut Pr
     };
     let mut found = Problems::default();
     visit(written, protocol, &mut |section| {
-        for (name, value) in &section.settings {
-            if let Some(fact) = fact_in(&section.kind, name)
-                && is_misplaced(&section.kind, fact)
+        let settings = section.settings.iter().filter_map(|(name, value)| {
+            let fact = fact_in(&section.kind, name)?;
+            Some((name.as_str(), fact, value, holds_anyway(fact, &value.text)))
+        });
+        let lists = lists_in(section).map(|(fact, first)| (fact.name, fact, first, false));
+        for (name, fact, value, holds_anyway) in settings.chain(lists) {
+            let at = &value.at;
+            if is_misplaced(&section.kind, fact)
                 && readers.iter().any(|reader| fact.is_read_by(reader))
             {
                 let what = format!("{name}: not obeyed inside a {} block", section.kind);
-                found.error(value.at.clone(), what).instead("write it outside the block");
+                found.error(at.clone(), what).instead("write it outside the block");
             }
-            if let Some(fact) = fact_in(&section.kind, name).filter(|fact| concerns(fact))
-                && !holds_anyway(fact, &value.text)
-            {
-                unsupported::tell(name, fact, &value.at, "Dovecot", &mut found);
-            }
-        }
-        for block in &section.sections {
-            let list = fact_of(&block.kind).filter(|fact| lists::is_list(fact) && concerns(fact));
-            if let (Some(fact), Some((_, first))) = (list, block.settings.first()) {
-                unsupported::tell(fact.name, fact, &first.at, "Dovecot", &mut found);
+            if concerns(fact) && !holds_anyway {
+                unsupported::tell(name, fact, at, "Dovecot", &mut found);
             }
         }
     });
@@ -93,16 +90,20 @@ pub fn inventory(written: &Section) -> Vec<Written> {
         for (name, value) in &section.settings {
             add(name, &section.kind, value);
         }
-        for block in &section.sections {
-            if let (true, Some((_, first))) =
-                (fact_of(&block.kind).is_some_and(lists::is_list), block.settings.first())
-            {
-                add(&block.kind, &section.kind, first);
-            }
+        for (fact, first) in lists_in(section) {
+            add(fact.name, &section.kind, first);
         }
     });
     found.sort_by(|one, other| one.at.cmp(&other.at));
     found
+}
+
+/// The lists in a section, such as `userdb_fields { }`, each with its first element.
+fn lists_in(section: &Section) -> impl Iterator<Item = (&'static Fact, &Value)> {
+    section.sections.iter().filter_map(|block| {
+        let fact = fact_of(&block.kind).filter(|fact| lists::is_list(fact))?;
+        Some((fact, &block.settings.first()?.1))
+    })
 }
 
 fn loaded_plugins(written: &Section, protocol: Option<&str>) -> Vec<Loaded> {

@@ -259,9 +259,10 @@ fn settings_that_are_not_obeyed_are_told_by_their_line() {
             .contains("/d:3: acl_driver: ")
     );
     assert_eq!(report("passdb pam {\n session = no\n}\n"), "");
-    insta::assert_snapshot!(report("maildir {\n mail_path = /x\n}\nnamespace a {\n mail_home = /x\n}\n"), @r"
+    insta::assert_snapshot!(report("maildir {\n mail_path = /x\n}\nnamespace a {\n mail_home = /x\n mail_plugins {\n  acl = yes\n }\n}\n"), @r"
     /d:4: mail_path: not obeyed inside a maildir block; write it outside the block
     /d:7: mail_home: not obeyed inside a namespace block; write it outside the block
+    /d:9: mail_plugins: not obeyed inside a namespace block; write it outside the block
     ");
 }
 
