@@ -26,8 +26,9 @@ impl Config {
                 } else {
                     fact_of(&full).map_or(Standing::Unknown, Standing::Known)
                 };
-                let is_default =
-                    matches!(standing, Standing::Known(fact) if holds_anyway(fact, &value.text));
+                let unread = value.file.is_some() && value.text.is_empty();
+                let is_default = !unread
+                    && matches!(standing, Standing::Known(fact) if holds_anyway(fact, &value.text));
                 written.push(Written {
                     name: name.clone(),
                     of: path.trim_end_matches('/').to_owned(),
@@ -81,6 +82,18 @@ mod tests {
             Config::read(&Memory::with([("/d", text)]), "/d".as_ref(), &mut Problems::default());
         let meanings: Vec<Meaning> = config.inventory().iter().map(|one| one.meaning()).collect();
         assert_eq!(meanings, [Meaning::Obeyed, Meaning::Ignored, Meaning::Harmless]);
+    }
+
+    #[test]
+    fn a_line_whose_file_is_not_there_is_listed() {
+        let text =
+            "mail_plugins = mail_crypt\nplugin {\n  mail_crypt_global_private_key = </none\n}\n";
+        let mut problems = Problems::default();
+        let config = Config::read(&Memory::with([("/d", text)]), "/d".as_ref(), &mut problems);
+        let found: Vec<_> =
+            config.inventory().iter().map(|one| (one.at.line, one.meaning())).collect();
+        assert_eq!(found, [(1, Meaning::Obeyed), (3, Meaning::Refused)]);
+        assert!(problems.to_string().contains("/d:3: cannot read /none"), "{problems}");
     }
 
     /// A plugin reads settings of other names, and a warning's block says nothing of the quota itself.

@@ -173,7 +173,8 @@ impl Parser<'_> {
         }
         let value = match written {
             Written::File(name) if !names_file(&key, self.language) => {
-                let Some(text) = self.content(path, &name, &at) else { return };
+                // What cannot be read is told; the line is one of the host's all the same.
+                let text = self.content(path, &name, &at).unwrap_or_default();
                 Value { text, file: Some(path.parent().unwrap_or(Path::new("/")).join(&name)), at }
             }
             Written::Quoted(text) => Value { text, file: None, at },
