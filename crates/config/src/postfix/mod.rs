@@ -31,4 +31,4 @@ pub use names::*;
 pub use network::Network;
 pub use table_files::TableFile;
 pub use view::View;
-pub use words::{Match, Pattern, Table, with_files, without_braces, words};
+pub use words::{Match, Pattern, Table, foreign_table_type, with_files, without_braces, words};

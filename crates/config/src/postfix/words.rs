@@ -81,6 +81,19 @@ impl fmt::Display for Table {
     }
 }
 
+/// Why we cannot ask tables of a type: Postfix asks a server or a library that we have not. `None` for any other type.
+#[must_use]
+pub fn foreign_table_type(kind: &str) -> Option<String> {
+    let yet = match kind {
+        "ldap" | "memcache" | "mongodb" | "mysql" | "pgsql" | "socketmap" | "sqlite" | "tcp" => {
+            " yet"
+        }
+        "dbm" | "environ" | "internal" | "netinfo" | "nis" | "nisplus" | "sdbm" => "",
+        _ => return None,
+    };
+    Some(format!("table type {kind} is not supported{yet}: use a hash: or texthash: table"))
+}
+
 /// One item of a match list (mynetworks, mydestination, relay_domains …): the first that matches decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Match {

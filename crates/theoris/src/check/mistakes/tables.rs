@@ -13,22 +13,6 @@ use super::super::files::Files;
 use super::super::report::Finding;
 use crate::plank::Plank;
 
-/// Types of which the original asks a server or a library that we have not.
-const FOREIGN: [&str; 12] = [
-    "mysql",
-    "pgsql",
-    "sqlite",
-    "ldap",
-    "socketmap",
-    "tcp",
-    "memcache",
-    "dbm",
-    "sdbm",
-    "nis",
-    "nisplus",
-    "netinfo",
-];
-
 /// Settings that name databases which Postfix makes and fills itself.
 const CACHES: [&str; 7] = [
     "address_verify_map",
@@ -164,9 +148,7 @@ pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
             .collect();
         let view = of.map_or_else(|| host.main(), |service| host.view(service));
         let text = view.text(&one.name, &mut Problems::default()).unwrap_or_default();
-        let mut kinds: Vec<&str> = words(text.as_str())
-            .filter_map(|word| word.split(':').rev().skip(1).find(|kind| FOREIGN.contains(kind)))
-            .collect();
+        let mut kinds: Vec<&str> = words(text.as_str()).filter_map(foreign_type).collect();
         kinds.sort_unstable();
         kinds.dedup();
         if !readers.is_empty() && !kinds.is_empty() {
@@ -183,6 +165,15 @@ pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// The type of a table that we cannot ask: `mysql` of `proxy:mysql:/x`.
+fn foreign_type(word: &str) -> Option<&str> {
+    let (kind, rest) = word.trim_start_matches('!').split_once(':')?;
+    if kind == "proxy" {
+        return foreign_type(rest);
+    }
+    postfix::foreign_table_type(kind).map(|_| kind)
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -305,13 +296,15 @@ mod tests {
                     smtp_tls_policy_maps = proxy:mysql:/t.cf ${own}t\nproxy_read_maps = $smtp_tls_policy_maps $mydestination\n\
                     virtual_mailbox_maps = static:x, proxy:pgsql:/m.cf\nrelay_domains = ldap:/r.cf\n\
                     smtpd_restriction_classes = rules\nrules = check_client_access mysql:/y, reject\n\
-                    postscreen_cache_map = memcache:/c\nsmtpd_banner = ldap:help\n";
+                    postscreen_cache_map = memcache:/c\nsmtpd_banner = ldap:help\n\
+                    smtpd_helo_restrictions = check_policy_service inet:ldap:10023, check_helo_access proxy:mongodb:/g.cf\n";
         insta::assert_snapshot!(foreign_in(main), @"
         2 smtp-in queue: virtual_alias_maps asks a table of type socketmap
         3 smtp-out: smtp_tls_policy_maps asks a table of type mysql and socketmap
         5 mda smtp-in queue: virtual_mailbox_maps asks a table of type pgsql
         6 smtp-in queue: relay_domains asks a table of type ldap
         8 smtp-in: rules asks a table of type mysql
+        11 smtp-in: smtpd_helo_restrictions asks a table of type mongodb
         2 smtp-in: smtpd_client_restrictions asks a table of type ldap
         ");
         let elsewhere = format!("{main}virtual_transport = lmtp:unix:private/lmtp\n");
