@@ -8,7 +8,7 @@ use routing::tables::unbraced;
 
 use crate::cidr::Cidr;
 use crate::content::{Account, Content};
-use crate::fixed;
+use crate::fixed::{self, Fixed};
 use crate::inline::{self, braced_items};
 use crate::pattern::{Flavour, Patterns};
 use crate::source::{Line, Note, lines};
@@ -84,6 +84,9 @@ impl Spec {
                 "group.byname" => Ok(Self::Accounts(Account::Group)),
                 other => Err(format!("unknown table: unix:{other}")),
             },
+            "nis" if foreign_table_type(kind).is_none() => {
+                Ok(Self::Ready(Content::Fixed(Fixed::new()), Vec::new()))
+            }
             other => Err(foreign_table_type(other)
                 .unwrap_or_else(|| format!("unsupported dictionary type: {other}"))),
         }
@@ -185,5 +188,14 @@ mod tests {
         let hidden = "pipemap:{hash:/x, proxy:mongodb:/m}";
         let why = foreign(&TableName::new(hidden)).unwrap_or_default();
         assert!(why.starts_with("table type mongodb is not supported yet: "), "{why}");
+    }
+    /// As Postfix where no domain of NIS is set: the default of alias_maps names such a table.
+    #[test]
+    fn nis_without_a_domain_finds_nothing() {
+        let domain = std::fs::read_to_string("/proc/sys/kernel/domainname").unwrap();
+        let none = matches!(domain.trim(), "" | "(none)");
+        let spec = Spec::parse(&TableName::new("nis:mail.aliases"), true);
+        let empty = matches!(spec, Ok(Spec::Ready(Content::Fixed(table), _)) if table.is_empty());
+        assert_eq!(empty, none, "{domain}");
     }
 }

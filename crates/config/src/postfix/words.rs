@@ -85,6 +85,8 @@ impl fmt::Display for Table {
 #[must_use]
 pub fn foreign_table_type(kind: &str) -> Option<String> {
     let yet = match kind {
+        // As Postfix: without a domain of NIS nothing is found. It stands in the default of alias_maps.
+        "nis" if !has_nis_domain() => return None,
         "ldap" | "memcache" | "mongodb" | "mysql" | "pgsql" | "socketmap" | "sqlite" | "tcp" => {
             " yet"
         }
@@ -92,6 +94,11 @@ pub fn foreign_table_type(kind: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("table type {kind} is not supported{yet}: use a hash: or texthash: table"))
+}
+
+fn has_nis_domain() -> bool {
+    let names = nix::sys::utsname::uname();
+    names.is_ok_and(|names| !["", "(none)"].map(std::ffi::OsStr::new).contains(&names.domainname()))
 }
 
 /// One item of a match list (mynetworks, mydestination, relay_domains …): the first that matches decides.
