@@ -8,6 +8,7 @@ mod outside;
 mod policy;
 mod screen;
 mod service;
+mod tables;
 mod tls;
 
 use config::postfix::{self, Host, Service, ServiceType};
@@ -76,6 +77,7 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
             role.needs().write.extend(directory.map(std::path::Path::to_owned));
             read.screen = Some(screen);
         }
+        tables::refuse_foreign(host, &read, &[view, host.view(line)], problems);
         settings.services.push(read);
         role.listeners.push(line.name.clone());
         role.tls.extend(identities);
@@ -213,6 +215,34 @@ mod tests {
             let (_, problems) = planned(&format!("{text}{certificate}"));
             assert!(problems.contains("asks for TLS without encryption"), "{text}: {problems}");
         }
+    }
+
+    /// Each of them would put off every client; what only others ask, such as trivial-rewrite, does not matter here.
+    #[test]
+    fn a_table_that_nobody_here_can_ask_is_told_with_its_line() {
+        let told = |master: &str, main: &str| {
+            let told = planned_with(master, main).1;
+            told.lines().filter(|line| line.contains("table type")).map(str::to_owned).collect()
+        };
+        let main = "proxy_read_maps = $virtual_alias_maps ldap:/w\nown = socketmap:unix:/s:\n\
+            virtual_alias_maps = hash:/x,\n  proxy:mysql:/a, ${own}v\n\
+            alias_maps = nisplus:mail.aliases\nmynetworks = 127.0.0.1 !ldap:/n\n\
+            smtpd_restriction_classes = rules\nrules = check_client_access mongodb:/r\n\
+            transport_maps = ldap:/t\nrelay_domains = ldap:/r\nvirtual_mailbox_domains = pgsql:/m\n\
+            smtp_tls_policy_maps = socketmap:unix:/s:t\nheader_checks = ldap:/h\n";
+        let lines: Vec<String> = told(SMTPD, main);
+        insta::assert_snapshot!(lines.join("\n"), @"
+        /p/main.cf:6: ldap:/n: table type ldap is not supported yet: use a hash: or texthash: table
+        /p/main.cf:5: nisplus:mail.aliases: table type nisplus is not supported: use a hash: or texthash: table
+        /p/main.cf:4: proxy:mysql:/a: table type mysql is not supported yet: use a hash: or texthash: table
+        /p/main.cf:2: socketmap:unix:/s:v: table type socketmap is not supported yet: use a hash: or texthash: table
+        /p/main.cf:8: mongodb:/r: table type mongodb is not supported yet: use a hash: or texthash: table
+        ");
+        let screened = SCREENED
+            .replace("postscreen\n", "postscreen\n -o postscreen_access_list=tcp:[::1]:1\n");
+        let lines: Vec<String> =
+            told(&screened, "virtual_alias_maps = pipemap:{hash:/x, static:y}\n");
+        insta::assert_snapshot!(lines.join("\n"), @"/p/master.cf:2: tcp:[::1]:1: table type tcp is not supported yet: use a hash: or texthash: table");
     }
 
     #[test]
