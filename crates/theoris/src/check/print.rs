@@ -135,7 +135,7 @@ impl Page {
         }
         let counted = counted.join(", ");
         let word = self.paint.tone(tone, &format!("{word:<10}"));
-        self.line(&format!("  {:<10}{word}{counted:<24}{}", plank.plank, escaped(&plank.what)));
+        self.line(&format!("  {:<10}{word}{counted:<25} {}", plank.plank, escaped(&plank.what)));
     }
 
     fn findings<'f>(&mut self, heading: &str, findings: impl Iterator<Item = &'f Finding>) {
