@@ -21,7 +21,7 @@ const STAY: [&str; 8] =
 
 /// Fills in the planks and what stands in their way.
 pub fn look(asked: &Asked, files: &Files, machine: &Machine, report: &mut Report) {
-    let mut present = Vec::new();
+    let (mut present, mut answered) = (Vec::new(), Vec::new());
     for &plank in &asked.planks {
         let (state, what) = match found(files, plank) {
             Ok(what) if is_ours(files, plank) => (State::Ours, what),
@@ -31,7 +31,9 @@ pub fn look(asked: &Asked, files: &Files, machine: &Machine, report: &mut Report
         let mut line = PlankReport { plank, state, what, warnings: 0, obstacles: 0 };
         if state != State::Absent {
             present.push(plank);
-            ask_daemon(files, &mut line, report);
+            if ask_daemon(files, &mut line, report) {
+                answered.push(plank);
+            }
         }
         report.planks.push(line);
     }
@@ -39,14 +41,44 @@ pub fn look(asked: &Asked, files: &Files, machine: &Machine, report: &mut Report
     storage(files, &present, report);
     if let Some(host) = &files.postfix {
         of_postfix(host, &present, report);
-        tables::foreign(host, &present).into_iter().for_each(|finding| report.find(finding));
+        tell_of_tables(tables::foreign(host, &present), &answered, report);
+    }
+}
+
+/// Adds what is found of settings, each with its value. The daemons say it too: of each table, and not for which setting
+/// it is asked.
+fn tell_of_tables(found: Vec<(Finding, String)>, answered: &[Plank], report: &mut Report) {
+    let of_tables = |known: &&Finding| known.text.contains(": table type ");
+    let said: Vec<Finding> = report.findings.iter().filter(of_tables).cloned().collect();
+    for (mut finding, value) in found {
+        let says_so = |known: &Finding| {
+            let table = known.text.split_once(": table type ").map(|(table, _)| table);
+            table.is_some_and(|table| value.contains(table))
+        };
+        // These two name every table that they would ask: what they do not name, they do not ask.
+        let knows =
+            |plank| matches!(plank, Plank::SmtpOut | Plank::SmtpIn) && answered.contains(&plank);
+        finding.planks.retain(|plank| {
+            let told = |known: &Finding| known.planks.contains(plank) && says_so(known);
+            !knows(*plank) || said.iter().any(told)
+        });
+        if finding.planks.is_empty() {
+            continue;
+        }
+        report.findings.retain(|known| {
+            !says_so(known) || known.planks.iter().any(|plank| !finding.planks.contains(plank))
+        });
+        report.find(finding);
     }
 }
 
 /// The daemon's own reading of the files: it alone knows what it can run with.
-fn ask_daemon(files: &Files, line: &mut PlankReport, report: &mut Report) {
+/// False when it did not answer.
+fn ask_daemon(files: &Files, line: &mut PlankReport, report: &mut Report) -> bool {
     let plank = line.plank;
-    match daemons::check(&files.here(), plank) {
+    let verdict = daemons::check(&files.here(), plank);
+    let answered = matches!(verdict, Verdict::Problems(_));
+    match verdict {
         Verdict::Problems(problems) => {
             for problem in &problems {
                 report.find(Finding::from(problem).of(plank));
@@ -75,6 +107,7 @@ fn ask_daemon(files: &Files, line: &mut PlankReport, report: &mut Report) {
             );
         }
     }
+    answered
 }
 
 impl Files {
@@ -357,6 +390,42 @@ mod tests {
         let [one] = report.findings.as_slice() else { panic!("{:#?}", report.findings) };
         assert_eq!((one.text.as_str(), &one.planks), (text, &vec![Plank::Pop3, Plank::Imap]));
         assert!(one.mend.as_ref().is_some_and(|mend| mend.contains("doveadm sync")));
+    }
+
+    /// What a daemon says of a table is said once, of the setting and all planks that ask it; smtpd knows what it asks.
+    #[test]
+    fn a_table_is_told_once_and_to_who_asks_it() {
+        let main = "virtual_alias_maps = hash:/x, proxy:mysql:/v.cf\ncanonical_maps = mysql:/c.cf\n\
+                    smtpd_sasl_exceptions_networks = mysql:/idle.cf\nsender_canonical_maps = mysql:/idle.cf\n\
+                    smtpd_sender_login_maps = mysql:/c.cf\n";
+        let master = "smtp inet n - n - - smtpd\ncleanup unix n - n - 0 cleanup\n";
+        let root = tempfile::tempdir().unwrap();
+        let texts = [("postfix/main.cf", main), ("postfix/master.cf", master)];
+        let mut files = files(root.path(), &texts);
+        let daemon = root.path().join("smtpd");
+        let said: String = ["proxy:mysql:/v.cf", "mysql:/c.cf", "mysql:/other.cf"]
+            .map(|table| format!(r#"{{"place":null,"severity":"error","text":"{table}: table type mysql is not"}}"#))
+            .join(",");
+        std::fs::write(&daemon, format!("#!/bin/sh\necho '[{said}]'\n")).unwrap();
+        std::fs::set_permissions(&daemon, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        files.paths.daemons = root.path().to_owned();
+        let asked = Asked { paths: files.paths.clone(), planks: Plank::ALL.to_vec(), dns: false };
+        let machine = Machine { kernel: (6, 1), systemd: true, root: true, ..Machine::default() };
+        let mut report = Report::new(&files, &machine);
+        look(&asked, &files, &machine, &mut report);
+        let line = |one: &Finding| {
+            let planks: Vec<&str> = one.planks.iter().map(|plank| plank.name()).collect();
+            format!("{}: {}", planks.join(" "), one.text)
+        };
+        let told = report.findings.iter().filter(|one| one.text.contains("mysql")).map(line);
+        insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @"
+        smtp-in: mysql:/other.cf: table type mysql is not
+        smtp-in queue: virtual_alias_maps asks a table of type mysql, which our daemons cannot ask yet
+        smtp-in queue: canonical_maps asks a table of type mysql, which our daemons cannot ask yet
+        queue: sender_canonical_maps asks a table of type mysql, which our daemons cannot ask yet
+        smtp-in: smtpd_sender_login_maps asks a table of type mysql, which our daemons cannot ask yet
+        ");
     }
 
     fn alone_place(files: &Files) -> Option<Place> {

@@ -24,6 +24,9 @@ const CACHES: [&str; 7] = [
     "smtpd_tls_session_cache_database",
 ];
 
+/// Settings of all programs of which smtpd learns from those whose work it is: trivial-rewrite and flush.
+const BY_OTHERS: [&str; 2] = ["fast_flush_domains", "relay_domains"];
+
 /// Kinds of values that may name tables.
 const ASKING: [&str; 5] = ["list", "maps", "matches", "networks", "restrictions"];
 
@@ -113,9 +116,10 @@ fn indexes(host: &Host, found: &mut Vec<Finding>) {
     }
 }
 
-/// To each of the planks: the tables of settings that it obeys and that only the original can ask.
-pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
-    let mut found: Vec<Finding> = Vec::new();
+/// To each of the planks: the tables of settings that it obeys and that only the original can ask, with the settings'
+/// values.
+pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<(Finding, String)> {
+    let mut found = Vec::new();
     let classes = super::text(host, "smtpd_restriction_classes");
     for one in host.inventory() {
         let known = match one.standing {
@@ -123,7 +127,13 @@ pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
                 if matches!(fact.mark, Mark::Supported | Mark::Differs)
                     && fact.kind.split(' ').next().is_some_and(|kind| ASKING.contains(&kind)) =>
             {
-                fact.readers
+                match fact.name {
+                    // Obeyed by these alone.
+                    "default_delivery_status_filter" => "smtp",
+                    // The default of virtual_alias_maps names it.
+                    "virtual_maps" => "cleanup smtpd trivial-rewrite",
+                    _ => fact.readers,
+                }
             }
             Standing::Own if words(&classes).any(|class| class == one.name) => "smtpd",
             _ => continue,
@@ -135,8 +145,11 @@ pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
             .services()
             .find(|service| one.of == format!("{}/{}", service.name, service.kind.name()));
         let reads = |plank: Plank, command: &str| {
-            // What all programs read, such as relay_domains, is asked where mail is routed.
-            let routes = matches!(plank, Plank::SmtpIn | Plank::Queue);
+            // What all programs read is asked where mail is routed, and mostly by smtpd too.
+            let routes = match plank {
+                Plank::SmtpIn => !BY_OTHERS.contains(&one.name.as_str()),
+                plank => plank == Plank::Queue,
+            };
             known.split(' ').any(|known| same(known, command) || (routes && known == "global"))
                 && of.is_none_or(|service| same(&service.command, command))
                 && asks(host, command)
@@ -152,16 +165,17 @@ pub fn foreign(host: &Host, planks: &[Plank]) -> Vec<Finding> {
         kinds.sort_unstable();
         kinds.dedup();
         if !readers.is_empty() && !kinds.is_empty() {
-            let text = format!(
+            let told = format!(
                 "{} asks a table of type {}, which our daemons cannot ask yet",
                 one.name,
                 kinds.join(" and ")
             );
-            found.push(Finding {
+            let finding = Finding {
                 planks: readers,
-                ..Finding::critical(one.at, text)
+                ..Finding::critical(one.at, told)
                     .mend("keep it in a hash: table for now, or leave these planks with Postfix")
-            });
+            };
+            found.push((finding, text.as_str().to_owned()));
         }
     }
     found
@@ -285,7 +299,7 @@ mod tests {
             let place = one.place.as_ref().map(|place| place.line).unwrap_or_default();
             format!("{place} {}: {}\n", planks.join(" "), one.text.replace(CANNOT, ""))
         };
-        found.iter().map(line).collect()
+        found.iter().map(|(finding, _)| line(finding)).collect()
     }
 
     const CANNOT: &str = ", which our daemons cannot ask yet";
@@ -297,14 +311,17 @@ mod tests {
                     virtual_mailbox_maps = static:x, proxy:pgsql:/m.cf\nrelay_domains = ldap:/r.cf\n\
                     smtpd_restriction_classes = rules\nrules = check_client_access mysql:/y, reject\n\
                     postscreen_cache_map = memcache:/c\nsmtpd_banner = ldap:help\n\
-                    smtpd_helo_restrictions = check_policy_service inet:ldap:10023, check_helo_access proxy:mongodb:/g.cf\n";
+                    smtpd_helo_restrictions = check_policy_service inet:ldap:10023, check_helo_access proxy:mongodb:/g.cf\n\
+                    virtual_maps = ldap:/o\ndefault_delivery_status_filter = tcp:x:1\n";
         insta::assert_snapshot!(foreign_in(main), @"
         2 smtp-in queue: virtual_alias_maps asks a table of type socketmap
         3 smtp-out: smtp_tls_policy_maps asks a table of type mysql and socketmap
         5 mda smtp-in queue: virtual_mailbox_maps asks a table of type pgsql
-        6 smtp-in queue: relay_domains asks a table of type ldap
+        6 queue: relay_domains asks a table of type ldap
         8 smtp-in: rules asks a table of type mysql
         11 smtp-in: smtpd_helo_restrictions asks a table of type mongodb
+        12 smtp-in queue: virtual_maps asks a table of type ldap
+        13 smtp-out: default_delivery_status_filter asks a table of type tcp
         2 smtp-in: smtpd_client_restrictions asks a table of type ldap
         ");
         let elsewhere = format!("{main}virtual_transport = lmtp:unix:private/lmtp\n");
