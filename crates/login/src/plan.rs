@@ -45,6 +45,7 @@ pub fn parts(
         let text = format!("protocols does not name {protocol}: there is nothing to serve");
         problems.error(place, text).instead(format!("protocols = {protocol}"));
     }
+    refuse_proxies(&view, problems);
     let ssl = view.get(dovecot::SSL, problems);
     let tls = if ssl == "no" { None } else { tls_plan(config, protocol, problems) };
     let (listeners, wrapped) = listeners(&view, service.as_ref(), tls.is_some(), problems);
@@ -86,6 +87,23 @@ pub fn parts(
         server: BROKER.to_owned(),
     };
     Parts { listeners, login, broker, link, users }
+}
+
+/// Dovecot's login processes hand such logins on to another server; ours would refuse each.
+fn refuse_proxies(view: &View<'_>, problems: &mut Problems) {
+    let proxied = |fields: &str| {
+        let mut names = fields.split_ascii_whitespace().filter_map(|field| field.split('=').next());
+        names.any(|name| matches!(name, "proxy" | "proxy_maybe"))
+    };
+    // What is wrong in a passdb is for authd to tell.
+    for passdb in view.passdbs(&mut Problems::default()) {
+        // Of other drivers it is the path of a file.
+        let args = if passdb.driver == "static" { passdb.args.as_str() } else { "" };
+        if [args, &passdb.default_fields, &passdb.override_fields].into_iter().any(proxied) {
+            let text = "this passdb hands logins on to another server (proxy), which is not done";
+            problems.error(passdb.at, text).instead("keep this service with Dovecot");
+        }
+    }
 }
 
 /// Nobody in unprivileged mode: every process keeps the one user there is.
@@ -275,4 +293,36 @@ fn identity(view: &View<'_>, names: Vec<String>, problems: &mut Problems) -> Opt
         return None;
     };
     Some(IdentityFiles { names, certificate, key, place })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::files::Memory;
+
+    #[test]
+    fn a_proxy_stays_with_dovecot() {
+        let told = |text: &str| {
+            let mut problems = Problems::default();
+            let memory = Memory::with([("/d", text)]);
+            let config = Config::read(&memory, "/d".as_ref(), &mut problems);
+            let connection = Connection { protocol: Some("imap"), ..Connection::default() };
+            refuse_proxies(&config.filter(&connection), &mut problems);
+            problems.to_string()
+        };
+        let modern = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n";
+        for (text, line) in [
+            ("passdb {\n driver = static\n args = nopassword=y proxy=y host=h\n}\n".to_owned(), 1),
+            ("passdb {\n driver = pam\n override_fields = proxy_maybe\n}\n".to_owned(), 1),
+            (
+                format!("{modern}passdb static {{\n fields {{\n  proxy = y\n  host = h\n }}\n}}\n"),
+                3,
+            ),
+        ] {
+            let wanted =
+                format!("/d:{line}: this passdb hands logins on to another server (proxy)");
+            assert!(told(&text).contains(&wanted), "{text}{}", told(&text));
+        }
+        assert_eq!(told("passdb {\n driver = passwd-file\n args = /proxy\n}\n"), "");
+    }
 }

@@ -39,7 +39,6 @@ pub fn look(asked: &Asked, files: &Files, machine: &Machine, report: &mut Report
     }
     machine.obstacles(&present).into_iter().for_each(|finding| report.find(finding));
     storage(files, &present, report);
-    proxies(files, &present, report);
     if let Some(host) = &files.postfix {
         of_postfix(host, &present, report);
         tell_of_tables(tables::foreign(host, &present), &answered, report);
@@ -256,32 +255,6 @@ fn storage(files: &Files, present: &[Plank], report: &mut Report) {
     }
 }
 
-/// Logins that Dovecot hands on to another server: ours refuse them.
-fn proxies(files: &Files, present: &[Plank], report: &mut Report) {
-    let Some(config) = &files.dovecot else { return };
-    let servers = present.iter().filter(|plank| matches!(plank, Plank::Imap | Plank::Pop3));
-    let planks: Vec<Plank> = servers.copied().collect();
-    if planks.is_empty() {
-        return;
-    }
-    let proxied = |fields: &str| {
-        let mut names = fields.split_ascii_whitespace().filter_map(|field| field.split('=').next());
-        names.any(|name| matches!(name, "proxy" | "proxy_maybe"))
-    };
-    for passdb in config.global().passdbs(&mut Problems::default()) {
-        // Of other drivers it is the path of a file.
-        let args = if passdb.driver == "static" { passdb.args.as_str() } else { "" };
-        let fields = [args, &passdb.default_fields, &passdb.override_fields];
-        if fields.into_iter().any(proxied) {
-            let text = "this passdb hands logins on to another server, and our servers refuse them";
-            report.find(Finding {
-                planks: planks.clone(),
-                ..Finding::critical(passdb.at, text).mend("keep these planks with Dovecot")
-            });
-        }
-    }
-}
-
 /// Marked in master.cf, or remembered by `theoris adopt`.
 pub fn is_ours(files: &Files, plank: Plank) -> bool {
     let host = files.postfix.as_ref();
@@ -453,40 +426,6 @@ mod tests {
         queue: sender_canonical_maps asks a table of type mysql, which our daemons cannot ask yet
         smtp-in: smtpd_sender_login_maps asks a table of type mysql, which our daemons cannot ask yet
         ");
-    }
-
-    #[test]
-    fn a_proxy_of_dovecot_stays_with_dovecot() {
-        let head = "protocols = imap pop3 lmtp\nmail_location = maildir:~/Maildir\n";
-        let modern = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\nprotocols = imap pop3\n";
-        let told = |dovecot: &str| {
-            let found = told("", "", dovecot);
-            let proxy = found.into_iter().find(|one| one.text.contains("to another server"));
-            proxy.map(|one| (one.level, one.planks, one.place.map(|place| place.line)))
-        };
-        let both = vec![Plank::Pop3, Plank::Imap];
-        for (text, line) in [
-            (
-                format!(
-                    "{head}passdb {{\n driver = static\n args = nopassword=y proxy=y host=h\n}}\n"
-                ),
-                3,
-            ),
-            (
-                format!(
-                    "{head}passdb {{\n driver = sql\n args = /x\n override_fields = proxy_maybe\n}}\n"
-                ),
-                3,
-            ),
-            (
-                format!("{modern}passdb static {{\n fields {{\n  proxy = y\n  host = h\n }}\n}}\n"),
-                4,
-            ),
-        ] {
-            assert_eq!(told(&text), Some((Level::Critical, both.clone(), Some(line))), "{text}");
-        }
-        let here = format!("{head}passdb {{\n driver = passwd-file\n args = /proxy\n}}\n");
-        assert_eq!(told(&here), None);
     }
 
     fn alone_place(files: &Files) -> Option<Place> {
