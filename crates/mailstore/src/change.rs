@@ -33,7 +33,7 @@ impl Mailbox {
         flags: Flags,
         keywords: &[String],
     ) -> Result<Vec<Uid>, StoreError> {
-        self.changing(|mailbox, lock| {
+        self.changing_messages(|mailbox, lock| {
             let keywords = match how {
                 How::Remove => mailbox.keywords.bits_of(keywords),
                 How::Add | How::Replace => mailbox.letters_for(keywords)?,
@@ -77,6 +77,7 @@ impl Mailbox {
             let renamed = fs::rename(&from, entry(&directory, &name));
             if present(renamed).at("rename", &from)?.is_none() {
                 self.look_without_lock()?; // renamed or removed by someone who knows no lock
+                self.is_the_same()?;
                 continue;
             }
             if let Some(message) = self.message_mut(uid) {
@@ -96,7 +97,7 @@ impl Mailbox {
     ///
     /// [`StoreError::Locked`], or the system's error; messages before the failing one are gone.
     pub fn expunge_deleted(&mut self, uids: Option<&[Uid]>) -> Result<Vec<Uid>, StoreError> {
-        self.changing(|mailbox, lock| {
+        self.changing_messages(|mailbox, lock| {
             let chosen = mailbox.messages.iter().filter(|message| {
                 message.flags.has(Flag::Deleted)
                     && uids.is_none_or(|uids| uids.contains(&message.uid))
@@ -112,10 +113,14 @@ impl Mailbox {
     ///
     /// As [`Self::expunge_deleted`].
     pub fn remove(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, StoreError> {
-        self.changing(|mailbox, lock| mailbox.remove_locked(uids, lock))
+        self.changing_messages(|mailbox, lock| mailbox.remove_locked(uids, lock))
     }
 
-    fn remove_locked(&mut self, uids: &[Uid], lock: &mut DotLock) -> Result<Vec<Uid>, StoreError> {
+    pub(crate) fn remove_locked(
+        &mut self,
+        uids: &[Uid],
+        lock: &mut DotLock,
+    ) -> Result<Vec<Uid>, StoreError> {
         let mut gone = Vec::new();
         let mut freed = (0_i64, 0_i64);
         let mut failure = None;
@@ -145,7 +150,7 @@ impl Mailbox {
         }
         let removed: std::collections::HashSet<Uid> = gone.iter().copied().collect();
         self.messages.retain(|message| !removed.contains(&message.uid));
-        self.store.quota_changed(freed.0, freed.1)?;
+        self.store.quota_changed(freed.0, freed.1);
         failure.map_or(Ok(gone), Err)
     }
 

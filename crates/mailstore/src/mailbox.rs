@@ -314,7 +314,8 @@ impl Mailbox {
         act: impl Fn(&std::path::Path) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         for _ in 0..4 {
-            let Some(message) = self.message(uid) else { break };
+            let known = self.message(uid).filter(|_| self.is_the_same().is_ok());
+            let Some(message) = known else { break };
             match act(&self.path(message)) {
                 Err(error) if error.is_missing() => self.look_without_lock()?,
                 result => return result,

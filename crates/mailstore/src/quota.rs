@@ -1,7 +1,7 @@
 //! Quota: Dovecot's `maildirsize` file, or counting.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -160,20 +160,20 @@ impl Store {
         if quota.allows(used, octets, grace) { Ok(()) } else { Err(StoreError::OverQuota) }
     }
 
-    /// Tells `maildirsize` what came in or went.
-    pub(crate) fn quota_changed(&self, octets: i64, messages: i64) -> Result<(), StoreError> {
+    /// Tells `maildirsize` what came in or went. What cannot be told costs accuracy, not mail, which has come or gone already:
+    /// the file is recalculated.
+    pub(crate) fn quota_changed(&self, octets: i64, messages: i64) {
         let counted = self.options().quota.as_ref().is_some_and(|q| q.backend == Backend::Maildir);
         if !counted || (octets, messages) == (0, 0) {
-            return Ok(());
+            return;
         }
         let path = self.maildirsize_path();
         let opened = fs::OpenOptions::new().append(true).custom_flags_nofollow().open(&path);
-        let Some(mut file) = present(opened).at("open", &path)? else { return Ok(()) };
-        // A line that cannot be written costs accuracy, not mail: the file is recalculated.
-        if file.write_all(format!("{octets} {messages}\n").as_bytes()).is_err() {
-            let _ = fs::remove_file(&path);
+        let line = format!("{octets} {messages}\n");
+        match opened.and_then(|mut file| file.write_all(line.as_bytes())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => drop(fs::remove_file(&path)),
+            _ => {}
         }
-        Ok(())
     }
 
     fn maildirsize_path(&self) -> PathBuf {

@@ -138,8 +138,8 @@ impl Written {
             .at("utime", path)
     }
 
-    /// Moves the file to where it stays.
-    fn settle(mut self, mail: &Path, info: &Info) -> Result<(), StoreError> {
+    /// Moves the file to where it stays, and gives that path.
+    fn settle(mut self, mail: &Path, info: &Info) -> Result<PathBuf, StoreError> {
         let plain = *info == Info::default();
         let target = if plain {
             mail.join("new").join(&self.base)
@@ -148,7 +148,7 @@ impl Written {
         };
         fs::rename(self.path.path(), &target).at("rename", self.path.path())?;
         self.path.0 = None;
-        Ok(())
+        Ok(target)
     }
 }
 
@@ -223,15 +223,25 @@ impl Mailbox {
         self.store.check_quota(physical, wire, Grace::None)?;
         let count = messages.len();
         let uids = self.changing(|mailbox, lock| {
-            let mut records = Vec::with_capacity(count);
-            for (written, attributes) in messages {
-                let info = Info::new(attributes.flags, mailbox.letters_for(&attributes.keywords)?);
-                records.push(mailbox.place_file(written, &attributes, &info)?);
-                lock.keep();
+            let (mut made, mut bases) = (Vec::with_capacity(count), Vec::with_capacity(count));
+            let save_all = || {
+                for (written, attributes) in messages {
+                    let letters = mailbox.letters_for(&attributes.keywords)?;
+                    bases.push(written.base.clone());
+                    let info = Info::new(attributes.flags, letters);
+                    made.push(mailbox.place_file(written, &attributes, &info)?);
+                    lock.keep();
+                }
+                mailbox.sync_directories()?;
+                mailbox.list_files(&bases)
+            };
+            let saved = save_all();
+            if saved.is_err() {
+                made.into_iter().for_each(|path| drop(fs::remove_file(path)));
             }
-            mailbox.list_files(records)
+            saved
         })?;
-        self.store.quota_changed(signed(physical), signed(count as u64))?;
+        self.store.quota_changed(signed(physical), signed(count as u64));
         Ok(uids)
     }
 
@@ -253,11 +263,11 @@ impl Mailbox {
             return self.settle_unlisted(written, attributes);
         }
         let info = Info::new(attributes.flags, 0);
-        let size = written.physical_size;
-        let record = self.place_file(written, attributes, &info)?;
+        let (size, base) = (written.physical_size, written.base.clone());
+        self.place_durably(written, attributes, &info)?;
         // The file is in place and will be found: a list that cannot be appended to is no failure.
-        let uid = self.list_files(vec![record]).ok().and_then(|uids| uids.first().copied());
-        self.store.quota_changed(signed(size), 1)?;
+        let uid = self.list_files(&[base]).ok().and_then(|uids| uids.first().copied());
+        self.store.quota_changed(signed(size), 1);
         Ok(uid)
     }
 
@@ -269,29 +279,36 @@ impl Mailbox {
     ) -> Result<Option<Uid>, StoreError> {
         let info = Info::new(attributes.flags, 0);
         let size = written.physical_size;
-        self.place_file(written, attributes, &info)?;
-        self.sync_directories()?;
-        self.store.quota_changed(signed(size), 1)?;
+        self.place_durably(written, attributes, &info)?;
+        self.store.quota_changed(signed(size), 1);
         Ok(None)
     }
 
-    fn place_file(
+    /// Places the file so that it stays; what fails to be durable is taken away, since it will be sent again.
+    fn place_durably(
         &mut self,
         written: Written,
         attributes: &Attributes,
         info: &Info,
-    ) -> Result<String, StoreError> {
+    ) -> Result<(), StoreError> {
+        let path = self.place_file(written, attributes, info)?;
+        self.sync_directories().inspect_err(|_| drop(fs::remove_file(path)))
+    }
+
+    fn place_file(
+        &self,
+        written: Written,
+        attributes: &Attributes,
+        info: &Info,
+    ) -> Result<PathBuf, StoreError> {
         if let Some(date) = attributes.date {
             written.set_date(date)?;
         }
-        let base = written.base.clone();
-        written.settle(&self.place.mail, info)?;
-        Ok(base)
+        written.settle(&self.place.mail, info)
     }
 
-    /// Syncs the directories and gives UIDs to files that are in place. Only under the lock.
-    pub(crate) fn list_files(&mut self, bases: Vec<String>) -> Result<Vec<Uid>, StoreError> {
-        self.sync_directories()?;
+    /// Gives UIDs to files that are in place. Only under the lock.
+    fn list_files(&mut self, bases: &[String]) -> Result<Vec<Uid>, StoreError> {
         let mut records = Vec::with_capacity(bases.len());
         for base in bases {
             let uid = self.uids.list.assign(base.as_bytes()).ok_or(StoreError::NoUidsLeft)?;

@@ -28,6 +28,12 @@ impl Mailbox {
     ///
     /// [`StoreError::NoMailbox`] when it is gone, or the system's error.
     pub fn refresh(&mut self) -> Result<Changes, StoreError> {
+        self.look()?;
+        Ok(std::mem::take(&mut self.pending))
+    }
+
+    /// As [`Self::refresh`], which tells of it later.
+    pub(crate) fn look(&mut self) -> Result<(), StoreError> {
         let keywords_changed = self.keywords.refresh()?;
         if keywords_changed || !self.is_current()? {
             match self.lock() {
@@ -42,7 +48,7 @@ impl Mailbox {
                 self.pending.merge(Changes { flags, ..Changes::default() });
             }
         }
-        Ok(std::mem::take(&mut self.pending))
+        Ok(())
     }
 
     fn is_current(&self) -> Result<bool, StoreError> {
@@ -328,6 +334,29 @@ impl Mailbox {
             }
             lock.keep();
         }
+    }
+
+    /// UIDs from before a new UIDVALIDITY name nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoMailbox`] once there is one, until the session has been told.
+    pub(crate) fn is_the_same(&self) -> Result<(), StoreError> {
+        if self.pending.uid_validity {
+            return Err(StoreError::NoMailbox(self.name().to_owned()));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::changing`], for messages that the session knows by their UIDs.
+    pub(crate) fn changing_messages<T>(
+        &mut self,
+        change: impl FnOnce(&mut Self, &mut DotLock) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.changing(|mailbox, lock| {
+            mailbox.is_the_same()?;
+            change(mailbox, lock)
+        })
     }
 
     /// Takes the lock, looks, and runs a change. For everything that renames or removes.

@@ -237,6 +237,76 @@ fn what_was_missed_without_the_lock_keeps_its_uid() {
     assert_eq!(inbox.refresh().unwrap().expunged, [uid(1)]);
 }
 
+/// A phone has flagged it since this session has looked.
+#[test]
+fn what_others_have_stored_goes_with_a_copy_and_a_move() {
+    let home = Home::new();
+    home.store.create("Job").unwrap();
+    home.deliver("a\n");
+    home.deliver("b\n");
+    let mut inbox = home.inbox();
+    inbox.store_flags(&[uid(1), uid(2)], How::Add, Flag::Seen.into(), &[]).unwrap();
+    let words = ["x".to_owned()];
+    let mut phone = home.inbox();
+    phone.store_flags(&[uid(1), uid(2)], How::Add, Flag::Flagged.into(), &words).unwrap();
+    phone.store_flags(&[uid(1), uid(2)], How::Remove, Flag::Seen.into(), &[]).unwrap();
+    let mut job = home.store.open("Job", Access::Select).unwrap();
+    inbox.copy(&[uid(1)], &mut job).unwrap();
+    inbox.r#move(&[uid(2)], &mut job).unwrap();
+    let job = home.store.open("Job", Access::Select).unwrap();
+    for message in job.messages() {
+        assert_eq!(message.flags, Flag::Flagged.into());
+        assert_eq!(job.keyword_names(message), words);
+    }
+    assert_eq!((uids(&job).len(), uids(&inbox)), (2, vec![1]));
+}
+
+/// The UIDs that this session knows are those of other messages now.
+#[test]
+fn nothing_is_changed_in_a_mailbox_that_was_made_anew() {
+    let home = Home::new();
+    home.store.create("Job").unwrap();
+    deliver(&home.store, "Job", "old\n");
+    let mut job = home.store.open("Job", Access::Select).unwrap();
+    home.store.delete("Job").unwrap();
+    home.store.create("Job").unwrap();
+    deliver(&home.store, "Job", "new\n");
+    let mut anew = home.store.open("Job", Access::Select).unwrap();
+    assert_ne!(anew.uid_validity(), job.uid_validity());
+    anew.store_flags(&[uid(1)], How::Add, Flag::Deleted.into(), &[]).unwrap();
+    let mut inbox = home.inbox();
+    let refused = [
+        job.store_flags(&[uid(1)], How::Add, Flag::Flagged.into(), &[]).map(drop),
+        job.expunge_deleted(None).map(drop),
+        job.remove(&[uid(1)]).map(drop),
+        job.copy(&[uid(1)], &mut inbox).map(drop),
+        job.r#move(&[uid(1)], &mut inbox).map(drop),
+        job.open_message(uid(1)).map(drop),
+    ];
+    assert!(refused.iter().all(Result::is_err), "{refused:?}");
+    assert_eq!(names(&home.root().join(".Job/cur")).len(), 1);
+    assert!(job.refresh().unwrap().uid_validity);
+    anew.refresh().unwrap();
+    assert_eq!(anew.messages()[0].flags, Flag::Deleted.into());
+}
+
+/// Who is told NO, or has to send it again, must not find it there twice.
+#[test]
+fn what_cannot_be_saved_leaves_nothing() {
+    let home = Home::new();
+    home.deliver("a\n");
+    let list = home.uidlist();
+    let end = list.replace(" N1 ", " N4294967295 ");
+    assert_ne!(end, list);
+    fs::write(home.root().join("dovecot-uidlist"), end).unwrap();
+    let mut inbox = home.inbox();
+    let mut incoming = inbox.begin().unwrap();
+    incoming.write(b"b\n").unwrap();
+    let saved = inbox.save(vec![(incoming.finish().unwrap(), Attributes::default())]);
+    assert!(matches!(saved, Err(StoreError::NoUidsLeft)), "{saved:?}");
+    assert_eq!(names(&home.root().join("new")), [""; 0]);
+}
+
 /// Dovecot warns of a name that comes again while the list still has its old line.
 #[test]
 fn what_is_moved_back_gets_a_new_name() {
@@ -409,6 +479,12 @@ fn quota_is_kept_in_maildirsize() {
     let text = fs::read_to_string(home.root().join("maildirsize")).unwrap();
     assert_eq!(text, "100S\n0 0\n60 1\n60 1\n-60 -1\n-60 -1\n");
     assert_eq!(home.store.quota_usage().unwrap().unwrap().octets, 0);
+    // A file that cannot be told of a change is made anew: the mail itself has come already.
+    let file = home.root().join("maildirsize");
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &file).unwrap();
+    home.store.quota_changed(1, 1);
+    assert!(fs::symlink_metadata(&file).is_err());
 }
 
 #[test]
