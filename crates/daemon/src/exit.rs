@@ -1,7 +1,7 @@
 //! How a daemon ends: exit codes after sysexits, and what is said on the way out.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use config::Problems;
@@ -69,29 +69,34 @@ pub(crate) fn usage(name: &str, problem: &str) -> ExitCode {
 /// The answer of `--check`: every problem on a line of its own, or a JSON list of them.
 pub(crate) fn check(args: &Args, plan: Result<Plan, Problems>) -> ExitCode {
     let problems = plan.map_or_else(|problems| problems, |plan| plan.problems);
-    if args.json {
-        println!("{}", serde_json::to_string(&problems).unwrap_or_else(|_| "[]".into()));
+    let text = if args.json {
+        serde_json::to_string(&problems).unwrap_or_else(|_| "[]".into()) + "\n"
     } else {
-        print!("{problems}");
-    }
-    if problems.has_errors() { ExitCode::from(CONFIGURATION) } else { ExitCode::SUCCESS }
+        problems.to_string()
+    };
+    say(io::stdout(), &text, if problems.has_errors() { CONFIGURATION } else { 0 })
 }
 
 /// The answer of `--plan`: the plan as JSON, or the problems that forbid one. Keys and passwords are not in a plan,
 /// but what the worker is told of tables and sockets is.
 pub(crate) fn show(plan: Result<Plan, Problems>) -> ExitCode {
     match plan.map(|plan| serde_json::to_string(&plan)) {
-        Ok(Ok(text)) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(Ok(text)) => say(io::stdout(), &(text + "\n"), 0),
         Ok(Err(error)) => {
             eprintln!("{error}");
             ExitCode::from(SYSTEM)
         }
-        Err(problems) => {
-            eprint!("{problems}");
-            ExitCode::from(CONFIGURATION)
+        Err(problems) => say(io::stderr(), &problems.to_string(), CONFIGURATION),
+    }
+}
+
+/// Ends with `code`, also where the reader has seen enough, such as `head`; `print!` would panic.
+fn say(mut to: impl Write, text: &str, code: u8) -> ExitCode {
+    match to.write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("cannot write: {error}");
+            ExitCode::from(SYSTEM)
         }
+        _ => ExitCode::from(code),
     }
 }

@@ -41,3 +41,25 @@ fn check_says_what_is_wrong_and_starts_nothing() {
     assert_eq!(usage.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&usage.stderr).contains("unknown argument: --frobnicate"));
 }
+
+/// `--plan | head`.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("echo.conf");
+    let empty = r#"{"listen": "127.0.0.1:1", "greeting": ""}"#;
+    for (text, words, code) in [
+        (empty, &["--plan"][..], 0),
+        (empty, &["--check"], 0),
+        (empty, &["--check", "--json"], 0),
+        ("{", &["--check"], 78),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(binary());
+        let output = command.arg("-c").arg(&path).args(words).stdout(writer).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*told), (Some(code), ""), "{words:?}");
+    }
+}
