@@ -28,6 +28,9 @@ pub struct Args {
 }
 
 impl Args {
+    pub(crate) const USAGE: &str = "[-c PATH] [--dovecot FILE] [-x FILE] [--theoris FILE] [--set NAME=VALUE]... \
+                                    [--check [--json]] [--plan]";
+
     pub(crate) fn from_env() -> Result<Self, String> {
         let mut args = Self::parse(std::env::args_os().skip(1))?;
         if args.config.is_none() {
@@ -93,5 +96,18 @@ mod tests {
         assert!(args.check && args.json && !args.theoris_toml().1);
         assert_eq!(parse(&["-c"]).unwrap_err(), "-c needs a path");
         assert_eq!(parse(&["--chek"]).unwrap_err(), "unknown argument: --chek");
+    }
+
+    #[test]
+    fn the_usage_names_every_word() {
+        let source = include_str!("args.rs");
+        let read = source.lines().filter_map(|line| line.trim().strip_prefix("Some(\"-"));
+        let words: Vec<&str> = read.filter_map(|line| line.split('"').next()).collect();
+        assert!(words.len() >= 8, "{words:?}");
+        for word in words {
+            let word = format!("[-{word}");
+            let named = Args::USAGE.split(' ').any(|usage| usage.trim_end_matches(']') == word);
+            assert!(named, "{word}: {}", Args::USAGE);
+        }
     }
 }

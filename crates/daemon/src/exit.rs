@@ -62,7 +62,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 
 pub(crate) fn usage(name: &str, problem: &str) -> ExitCode {
     eprintln!("{name}: {problem}");
-    eprintln!("usage: {name} [-c PATH] [-x FILE] [--theoris FILE] [--check [--json]] [--plan]");
+    eprintln!("usage: {name} {}", Args::USAGE);
     ExitCode::from(USAGE)
 }
 
