@@ -194,7 +194,7 @@ fn command(from: &Path) -> Package {
         });
     }
     files.extend(CLASSIC.map(|name| program(from, name, format!("{PROGRAMS}/classic/{name}"))));
-    for page in ["theoris", "swapping", "packages", "differences", "settings"] {
+    for page in ["theoris", "swapping", "migration", "packages", "differences", "settings"] {
         files.push(copy(format!("docs/{page}.md"), format!("/usr/share/doc/theoris/{page}.md")));
     }
     Package {
@@ -207,5 +207,27 @@ fn command(from: &Path) -> Package {
             .into(),
         files,
         daemon: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_comes_with_those_that_it_links_to() {
+        let command = command("/".as_ref());
+        let shipped = |page: &str| command.files.iter().any(|file| file.to.ends_with(page));
+        for file in &command.files {
+            let Source::Copy(page) = &file.from else { continue };
+            if page.extension().is_some_and(|ending| ending == "md") {
+                let text = std::fs::read_to_string(page).unwrap();
+                for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                    let target = target.split('#').next().unwrap_or_default();
+                    let there = target.contains("://") || shipped(&format!("/{target}"));
+                    assert!(there, "{} links to {target}", page.display());
+                }
+            }
+        }
     }
 }
