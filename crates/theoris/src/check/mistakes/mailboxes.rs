@@ -8,7 +8,7 @@ use config::{Files as _, Place, Problems, dovecot};
 
 use super::super::files::Files;
 use super::super::machine::Machine;
-use super::super::report::Finding;
+use super::super::report::{Finding, Level};
 
 /// Users whose homes are looked at.
 const MOST_USERS: usize = 500;
@@ -45,7 +45,11 @@ pub fn find(files: &Files, machine: &Machine, found: &mut Vec<Finding>) {
             compare(&delivered, &place, &read, &at, modern, found);
         }
     }
-    on_disk(machine, &read, &at, modern, found);
+    let spool_level = match files.postfix.as_ref().is_some_and(has_virtual) {
+        true => Level::Note,
+        false => Level::Warning,
+    };
+    on_disk(machine, &read, &at, modern, spool_level, found);
 }
 
 fn compare(
@@ -146,7 +150,12 @@ fn tidy(path: &str) -> String {
     path.strip_prefix("/var/spool/mail").map_or(path.clone(), |rest| format!("/var/mail{rest}"))
 }
 
-/// Where local(8) puts mail, if it does so by itself.
+/// Whether the mailboxes are those of virtual domains; local(8) has the system's mail alone then.
+fn has_virtual(host: &Host) -> bool {
+    !super::text(host, "virtual_mailbox_domains").is_empty()
+}
+
+/// Where local(8) puts mail, if it does so by itself and these are the mailboxes.
 fn of_local(host: &Host) -> Option<(Mailbox, Place)> {
     let mut quiet = Problems::default();
     let main = host.main();
@@ -155,10 +164,8 @@ fn of_local(host: &Host) -> Option<(Mailbox, Place)> {
         && !super::text(host, "mydestination").is_empty();
     let others =
         ["mailbox_transport_maps", "mailbox_transport", "mailbox_command_maps", "mailbox_command"];
-    // Where virtual mail goes to an agent of Dovecot's, its mailboxes are those, and local(8) has the system's mail alone.
-    let elsewhere = !super::text(host, "virtual_mailbox_domains").is_empty()
-        && !super::tables::hands_to_virtual(host);
-    if !local || elsewhere || others.iter().any(|name| !super::text(host, name).is_empty()) {
+    if !local || has_virtual(host) || others.iter().any(|name| !super::text(host, name).is_empty())
+    {
         return None;
     }
     let home = main.get(postfix::HOME_MAILBOX, &mut quiet);
@@ -218,7 +225,14 @@ fn of_virtual(host: &Host, read: &Mailbox) -> Option<(Mailbox, Place)> {
 }
 
 /// Mail of the other format in the homes of the host's users.
-fn on_disk(machine: &Machine, read: &Mailbox, at: &Place, modern: bool, found: &mut Vec<Finding>) {
+fn on_disk(
+    machine: &Machine,
+    read: &Mailbox,
+    at: &Place,
+    modern: bool,
+    spool_level: Level,
+    found: &mut Vec<Finding>,
+) {
     if !read.maildir {
         for (_, home) in machine.users.iter().take(MOST_USERS) {
             let maildir = home.join("Maildir");
@@ -244,7 +258,7 @@ fn on_disk(machine: &Machine, read: &Mailbox, at: &Place, modern: bool, found: &
                 spool.display()
             );
             let mend = "move it with `doveadm import`, or keep that user's mbox";
-            return found.push(Finding::warning(at.clone(), text).mend(mend));
+            return found.push(Finding::new(spool_level, at.clone(), text).mend(mend));
         }
     }
 }
@@ -321,6 +335,37 @@ mod tests {
             &[("home/info/Maildir/cur/1", ""), ("home/info/Maildir/new/1", "")],
         );
         assert!(told.contains("there is a Maildir at /home/info/Maildir"), "{told}");
+    }
+
+    /// As in the sample `guide`: vmail's mailboxes, and system users whose mail goes to the spool. What would make
+    /// Dovecot read the spool would hide the mailboxes.
+    #[test]
+    fn the_spool_of_system_users_is_nothing_to_virtual_mailboxes() {
+        let main = "mydestination = localhost\nvirtual_mailbox_domains = texthash:/d\nvirtual_mailbox_base = /v\n\
+                    virtual_mailbox_maps = texthash:@/postfix/boxes\n";
+        let location = "mail_location = maildir:/v/%d/%n/Maildir\n";
+        let boxes = |value: &str| format!("jo@a.example  {value}\n");
+        assert_eq!(say(main, location, &[("postfix/boxes", &boxes("a.example/jo/Maildir/"))]), "");
+        let told = say(main, location, &[("postfix/boxes", &boxes("a.example/jo/"))]);
+        assert_eq!(told.matches("the mailboxes look empty").count(), 1, "{told}");
+
+        let root = tempfile::tempdir().unwrap();
+        let spool = root.path().join("spool");
+        std::fs::write(&spool, "From root\n").unwrap();
+        // A name that is a whole path stands for a user's file in the spool.
+        let users = vec![(spool.display().to_string(), root.path().join("home"))];
+        let machine = Machine { users, ..Machine::default() };
+        for (main, level) in [(main, Level::Note), ("mydestination =\n", Level::Warning)] {
+            let texts = [
+                ("postfix/main.cf", main),
+                ("postfix/master.cf", MASTER),
+                ("dovecot.conf", location),
+            ];
+            let mut found = Vec::new();
+            find(&files(root.path(), &texts), &machine, &mut found);
+            let levels: Vec<Level> = found.iter().map(|one| one.level).collect();
+            assert_eq!(levels, [level], "{main}");
+        }
     }
 
     #[test]
