@@ -24,10 +24,16 @@ mod tests {
     use queue::QueueDirectory;
 
     use crate::plan::{Asked, Shared, Takeover};
-    use crate::{bounce, error, flush, rewrite};
+    use crate::{bounce, cleanup, error, flush, rewrite};
 
     /// The settings of a takeover's service under these lines of main.cf.
     fn read(takeover: &Takeover, line: &str) -> String {
+        let (settings, problems) = read_and_check(takeover, line);
+        assert!(!problems.has_errors(), "{problems:?}");
+        settings
+    }
+
+    fn read_and_check(takeover: &Takeover, line: &str) -> (String, Problems) {
         let main = format!("relay_domains = z\n{line}\n");
         let master = format!("x unix - - n - - {}\n", takeover.command);
         let files = Memory::with([("/p/main.cf", main), ("/p/master.cf", master)]);
@@ -49,8 +55,7 @@ mod tests {
             shared: &shared,
         };
         let settings = (takeover.settings)(&asked, &mut problems);
-        assert!(!problems.has_errors(), "{problems:?}");
-        settings.to_string()
+        (settings.to_string(), problems)
     }
 
     fn each_changes(takeover: &Takeover, lines: &[&str]) {
@@ -113,5 +118,29 @@ mod tests {
         rewrite::check(&mut tables::Set::default(), &tables, &mut problems);
         let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(text, ["/p/main.cf:2: nope:/x: unsupported dictionary type: nope"]);
+    }
+
+    /// A missing table defers mail and a bad rule is skipped, as with Postfix: it starts.
+    #[test]
+    fn checks_that_cannot_be_asked_are_told_with_their_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let bad = directory.path().join("bad");
+        std::fs::write(&bad, "/^ok/ REJECT\n/(/ REJECT\n").unwrap();
+        let said = |lines: &str| {
+            let (_, problems) = read_and_check(&cleanup::TAKEOVER, lines);
+            (problems.to_string().replace(&directory.path().display().to_string(), ""), problems)
+        };
+        let place = directory.path().display();
+        let (text, problems) = said(&format!(
+            "header_checks = pcre:{place}/none\nnested_header_checks =\nbody_checks = regexp:{place}/bad"
+        ));
+        assert!(!problems.has_errors(), "{text}");
+        insta::assert_snapshot!(text, @"
+        /p/main.cf:2: warning: pcre:/none: open database /none: No such file or directory
+        /p/main.cf:4: warning: /bad:2: error in regex at offset 1: missing closing parenthesis
+        ");
+        let (text, problems) = said("mime_header_checks = pcer:/x");
+        assert!(problems.has_errors(), "{text}");
+        insta::assert_snapshot!(text, @"/p/main.cf:2: pcer:/x: unsupported dictionary type: pcer");
     }
 }

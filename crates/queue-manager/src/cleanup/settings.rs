@@ -9,6 +9,7 @@ use routing::{Maps, TableName};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Asked;
+use crate::rewrite;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
@@ -167,6 +168,15 @@ pub fn read(asked: &Asked<'_>, problems: &mut Problems) -> serde_json::Value {
 }
 
 fn checks(view: &View<'_>, problems: &mut Problems) -> Checks {
+    let mut tables = tables::Set::default();
+    for setting in [
+        postfix::HEADER_CHECKS,
+        postfix::MIME_HEADER_CHECKS,
+        postfix::NESTED_HEADER_CHECKS,
+        postfix::BODY_CHECKS,
+    ] {
+        rewrite::check(&mut tables, &view.get(setting, problems), problems);
+    }
     Checks {
         header: Maps::of(&view.get(postfix::HEADER_CHECKS, problems)),
         mime_header: Maps::of(&view.get(postfix::MIME_HEADER_CHECKS, problems)),
