@@ -542,10 +542,10 @@ impl<'h, 'p> Reader<'h, 'p> {
     }
 }
 
-/// The tables of a setting; one that nobody here can ask would put off all mail.
+/// The tables of a setting; one that can never answer would put off all mail.
 fn asked(tables: &[Table], problems: &mut Problems) -> Maps {
     for table in tables {
-        if let Some(why) = tables::foreign(&TableName::new(table.to_string())) {
+        if let Some(why) = tables::unusable(&TableName::new(table.to_string())) {
             problems.error(table.at.clone(), format!("{table}: {why}"));
         }
     }

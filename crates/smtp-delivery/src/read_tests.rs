@@ -237,14 +237,15 @@ fn what_cannot_be_obeyed_is_an_error_with_its_line() {
 /// Each of them would fail at the first message; `proxy:` and what is made of others hide nothing.
 #[test]
 fn a_table_that_nobody_here_can_ask_is_told_with_its_line() {
-    for (table, kind) in [
-        ("socketmap:inet:127.0.0.1:8461:postfix", "socketmap"),
-        ("proxy:mysql:/etc/postfix/policy.cf", "mysql"),
-        ("unionmap:{hash:/x, ldap:/l}", "ldap"),
+    for (table, why) in [
+        ("socketmap:inet:127.0.0.1:8461:postfix", "table type socketmap is not supported yet"),
+        ("proxy:mysql:/etc/postfix/policy.cf", "table type mysql is not supported yet"),
+        ("unionmap:{hash:/x, ldap:/l}", "table type ldap is not supported yet"),
+        ("hsah:/x", "unsupported dictionary type: hsah"),
     ] {
         let told = read(&format!("smtp_tls_policy_maps = hash:/x, {table}"), MASTER).1;
         let line = MAIN.lines().count() + 1;
-        let wanted = format!("/p/main.cf:{line}: {table}: table type {kind} is not supported yet");
+        let wanted = format!("/p/main.cf:{line}: {table}: {why}");
         assert!(told.contains(&wanted), "{told}");
     }
     assert_eq!(

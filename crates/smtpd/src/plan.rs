@@ -77,7 +77,7 @@ fn read(host: &Host, resolving: Resolving, problems: &mut Problems) -> Plan {
             role.needs().write.extend(directory.map(std::path::Path::to_owned));
             read.screen = Some(screen);
         }
-        tables::refuse_foreign(host, &read, &[view, host.view(line)], problems);
+        tables::refuse_unusable(host, &read, &[view, host.view(line)], problems);
         settings.services.push(read);
         role.listeners.push(line.name.clone());
         role.tls.extend(identities);
@@ -222,7 +222,7 @@ mod tests {
     fn a_table_that_nobody_here_can_ask_is_told_with_its_line() {
         let told = |master: &str, main: &str| {
             let told = planned_with(master, main).1;
-            told.lines().filter(|line| line.contains("table type")).map(str::to_owned).collect()
+            told.lines().filter(|line| line.contains(" type")).map(str::to_owned).collect()
         };
         let main = "proxy_read_maps = $virtual_alias_maps ldap:/w\nown = socketmap:unix:/s:\n\
             virtual_alias_maps = hash:/x,\n  proxy:mysql:/a, ${own}v\n\
@@ -237,6 +237,13 @@ mod tests {
         /p/main.cf:4: proxy:mysql:/a: table type mysql is not supported yet: use a hash: or texthash: table
         /p/main.cf:2: socketmap:unix:/s:v: table type socketmap is not supported yet: use a hash: or texthash: table
         /p/main.cf:8: mongodb:/r: table type mongodb is not supported yet: use a hash: or texthash: table
+        ");
+        let misspelt = "virtual_alias_maps = hash:/x, hsah:/x\nmynetworks = 127.0.0.1\n\
+            smtpd_client_restrictions = permit_mynetworks,\n  check_client_access cdir:/c\nheader_checks = regex:/h\n";
+        let lines: Vec<String> = told(SMTPD, misspelt);
+        insta::assert_snapshot!(lines.join("\n"), @"
+        /p/main.cf:1: hsah:/x: unsupported dictionary type: hsah
+        /p/main.cf:4: cdir:/c: unsupported dictionary type: cdir
         ");
         let screened = SCREENED
             .replace("postscreen\n", "postscreen\n -o postscreen_access_list=tcp:[::1]:1\n");

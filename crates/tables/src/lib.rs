@@ -21,5 +21,5 @@ mod users;
 pub use open::{Owner, Passed, Problem};
 pub use set::Set;
 pub use source::Note;
-pub use spec::foreign;
+pub use spec::unusable;
 pub use users::{SystemUsers, Users};

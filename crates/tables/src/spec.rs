@@ -109,16 +109,14 @@ impl Spec {
     }
 }
 
-/// What is wrong with a table, or with one that it is made of, of which the original asks a server or a library that we
-/// have not: whatever it holds, we cannot ask it.
+/// What is wrong with a table, or with one that it is made of, that can never answer, whatever files hold: of its type the
+/// original asks a server or a library that we have not, there is no such type, or the name itself is in bad syntax.
 #[must_use]
-pub fn foreign(name: &TableName) -> Option<String> {
+pub fn unusable(name: &TableName) -> Option<String> {
     match Spec::parse(name, false) {
-        Ok(Spec::Union(names) | Spec::Pipe(names)) => names.iter().find_map(foreign),
+        Ok(Spec::Union(names) | Spec::Pipe(names)) => names.iter().find_map(unusable),
         Ok(_) => None,
-        Err(_) => {
-            name.as_str().split(':').find(|kind| *kind != "proxy").and_then(foreign_table_type)
-        }
+        Err(why) => Some(why),
     }
 }
 
@@ -182,13 +180,26 @@ mod tests {
                 "unix" => "unix:passwd.byname".to_owned(),
                 kind => format!("{kind}:/x"),
             };
-            let asked = Spec::parse(&TableName::new(&name), false).is_ok();
-            assert_eq!(foreign(&TableName::new(&name)).is_none(), asked, "{name}");
+            let why = unusable(&TableName::new(&name)).unwrap_or_default();
+            let refused = why.starts_with(&format!("table type {kind} is not supported"));
+            assert!(why.is_empty() || refused, "{name}: {why}");
         }
-        let hidden = "pipemap:{hash:/x, proxy:mongodb:/m}";
-        let why = foreign(&TableName::new(hidden)).unwrap_or_default();
-        assert!(why.starts_with("table type mongodb is not supported yet: "), "{why}");
     }
+
+    #[test]
+    fn a_table_that_can_never_answer_is_known_by_its_name() {
+        for (name, wanted) in [
+            ("pipemap:{hash:/x, proxy:mongodb:/m}", "table type mongodb is not supported yet: "),
+            ("hsah:/x", "unsupported dictionary type: hsah"),
+            ("proxy:unionmap:{static:a, hsah:/x}", "unsupported dictionary type: hsah"),
+            ("inline:{a}", "missing '=' after attribute name: "),
+        ] {
+            let why = unusable(&TableName::new(name)).unwrap_or_default();
+            assert!(why.starts_with(wanted), "{name}: {why}");
+        }
+        assert_eq!(unusable(&TableName::new("hash:/no/such/file")), None);
+    }
+
     /// As Postfix where no domain of NIS is set: the default of alias_maps names such a table.
     #[test]
     fn nis_without_a_domain_finds_nothing() {

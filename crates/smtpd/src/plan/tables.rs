@@ -1,4 +1,4 @@
-//! Tables that nobody here can ask: each client or address that they decide about would be put off.
+//! Tables that can never answer: each client or address that they decide about would be put off.
 
 use config::postfix::{self, FACTS, Host, View, words};
 use config::{Place, Problems};
@@ -7,15 +7,15 @@ use routing::tables::unbraced;
 
 use crate::settings::Service;
 
-/// Tells of each table of `service` that it could not ask. `views` are those of the lines of master.cf it was read from.
-pub(super) fn refuse_foreign(
+/// Tells of each table of `service` that can never answer. `views` are those of the lines of master.cf it was read from.
+pub(super) fn refuse_unusable(
     host: &Host,
     service: &Service,
     views: &[View<'_>],
     problems: &mut Problems,
 ) {
     for table in service.tables().iter() {
-        if let Some(why) = tables::foreign(table) {
+        if let Some(why) = tables::unusable(table) {
             let place = views.iter().find_map(|view| place(view, table));
             // Of a file that a list names, or of a default.
             let place = place.unwrap_or_else(|| Place::file(host.directory().join("main.cf")));
