@@ -26,9 +26,9 @@ pub struct Session {
     pub namespaces: Namespaces,
     pub selected: Option<View>,
     pub counts: Counts,
-    worker: Option<Worker>,
     /// Something that the current command cannot tell, and after which there is no next one.
-    doomed: Option<End>,
+    pub doomed: Option<End>,
+    worker: Option<Worker>,
     mistakes: u32,
     last: Option<(String, Instant)>,
 }
@@ -63,8 +63,8 @@ impl Session {
             namespaces,
             selected: None,
             counts: Counts::default(),
-            worker,
             doomed: None,
+            worker,
             mistakes: 0,
             last: None,
         }

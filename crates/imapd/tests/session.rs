@@ -122,6 +122,30 @@ async fn idle_misses_nothing_at_its_start() {
     let _ = served.await;
 }
 
+/// Whoever waits in a mailbox that is not there any more is told at once, and not after DONE.
+#[tokio::test]
+async fn idle_ends_with_its_mailbox() {
+    type Change = fn(&Store);
+    let changes: [Change; 2] =
+        [|store| store.delete("Gone").unwrap(), |store| store.rename("Gone", "Moved").unwrap()];
+    for change in changes {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(Location::maildir(home.path().join("Maildir")), Options::default());
+        store.ensure_inbox().unwrap();
+        store.create("Gone").unwrap();
+        let (session, mut client) = session(home.path(), 1 << 20);
+        let served = tokio::spawn(session.run(b""));
+        client.write_all(b"s SELECT Gone\r\ni IDLE\r\n").await.unwrap();
+        while read_line(&mut client).await != b"+ idling\r\n" {}
+        change(&store);
+        let mut heard = String::new();
+        let ended = client.read_to_string(&mut heard);
+        tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap();
+        assert_eq!(heard, "* BYE Selected mailbox was deleted, have to disconnect.\r\n");
+        served.await.unwrap();
+    }
+}
+
 async fn read_line(client: &mut DuplexStream) -> Vec<u8> {
     let mut line = vec![];
     while !line.ends_with(b"\n") {

@@ -15,7 +15,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches `new`, `cur` and the UID list's directory.
+    /// Watches `new`, `cur` and the directories that hold them and the UID list.
     ///
     /// # Errors
     ///
@@ -29,10 +29,14 @@ impl Watch {
                 .watches()
                 .add(mailbox.place.mail.join(directory), moves | WatchMask::DELETE_SELF)?;
         }
-        // Keywords and the UID list are replaced by rename.
-        inotify
-            .watches()
-            .add(&mailbox.place.control, WatchMask::MOVED_TO | WatchMask::DELETE_SELF)?;
+        // Keywords and the UID list are replaced by rename; the mailbox itself may be renamed or deleted.
+        // Both directories can be one, of which the last mask holds.
+        for directory in [&mailbox.place.mail, &mailbox.place.control] {
+            inotify.watches().add(
+                directory,
+                WatchMask::MOVED_TO | WatchMask::MOVE_SELF | WatchMask::DELETE_SELF,
+            )?;
+        }
         Ok(Self { inotify })
     }
 

@@ -23,8 +23,7 @@ pub async fn idle(session: &mut Session) -> Result<Reply, End> {
     let watch = session.selected.as_ref().and_then(|view| Watch::new(&view.mailbox).ok());
     let mut events = watch.as_ref().and_then(|watch| events(watch).ok());
     session.line.line("+ idling");
-    session.news(News::ALL);
-    session.line.flush().await?;
+    tell(session).await?;
     let worker = session.worker();
     let (notify, check) = (session.settings.idle_notify, session.settings.idle_check);
     let mut notify_at = Instant::now() + notify;
@@ -41,14 +40,10 @@ pub async fn idle(session: &mut Session) -> Result<Reply, End> {
         }
         tokio::select! {
             filled = session.line.fill_patiently() => filled?,
-            () = changed(&mut events) => {
-                session.news(News::ALL);
-                session.line.flush().await?;
-            }
+            () = changed(&mut events) => tell(session).await?,
             () = sleep_until(check_at), if !check.is_zero() => {
                 check_at = Instant::now() + check;
-                session.news(News::ALL);
-                session.line.flush().await?;
+                tell(session).await?;
             }
             () = sleep_until(notify_at), if !notify.is_zero() => {
                 notify_at = Instant::now() + notify;
@@ -58,6 +53,13 @@ pub async fn idle(session: &mut Session) -> Result<Reply, End> {
             () = stopping(worker.as_ref()) => return Err(End::Stopping),
         }
     }
+}
+
+/// Tells the news now; after some of them the session cannot go on.
+async fn tell(session: &mut Session) -> Result<(), End> {
+    session.news(News::ALL);
+    session.line.flush().await?;
+    session.doomed.take().map_or(Ok(()), Err)
 }
 
 /// The watch's descriptor for the runtime. It behaves as a pipe does: events are octets to be read.
