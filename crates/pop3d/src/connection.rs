@@ -55,7 +55,7 @@ pub async fn serve(wire: Wire, settings: Settings, user: &Passenger, worker: Opt
     let prefix = prefix(&settings, user);
     let mut wire = wire;
     wire.set_timeout(settings.inactivity);
-    let maildrop = match Maildrop::open(&settings, user) {
+    let mut maildrop = match Maildrop::open(&settings, user) {
         Ok(maildrop) => maildrop,
         Err(error) => {
             tracing::error!(target: "mail", ident = "dovecot", "{prefix}Error: {error}");

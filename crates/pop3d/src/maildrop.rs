@@ -3,7 +3,7 @@
 use crate::settings::Settings;
 use login::arrival::Passenger;
 use mail_types::{Flag, Flags, Uid};
-use mailstore::{Access, How, Location, Mailbox, Options, Store, StoreError};
+use mailstore::{Access, DotLock, How, Location, Mailbox, Options, Store, StoreError};
 use protocol::pop3::{UidlFacts, UidlFormat};
 use std::collections::HashMap;
 use std::fs::File;
@@ -72,7 +72,8 @@ impl Maildrop {
         Ok(maildrop)
     }
 
-    fn number(&mut self) -> Result<(), MaildropError> {
+    fn number(&mut self) -> Result<(), StoreError> {
+        self.entries.clear();
         let hidden = |message| match &self.deleted_flag {
             Some(flag) => self.mailbox.keyword_names(message).iter().any(|name| name == flag),
             None => false,
@@ -91,7 +92,7 @@ impl Maildrop {
             match size {
                 Ok(size) => self.entries.push(Entry { uid, size }),
                 Err(StoreError::Expunged(_)) => {} // gone meanwhile
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -214,13 +215,17 @@ impl Maildrop {
         }
     }
 
-    /// Takes `dovecot-pop3-session.lock`, so that one session at a time has the maildrop.
+    /// Takes `dovecot-pop3-session.lock`, so that one session at a time has the maildrop, and numbers
+    /// the messages that the session before has left.
     ///
     /// # Errors
     ///
     /// [`StoreError::Locked`], or the system's error.
-    pub fn lock_session(&self) -> Result<mailstore::DotLock, StoreError> {
-        self.mailbox.lock_beside("dovecot-pop3-session", LOCK_PATIENCE)
+    pub fn lock_session(&mut self) -> Result<DotLock, StoreError> {
+        let lock = self.mailbox.lock_beside("dovecot-pop3-session", LOCK_PATIENCE)?;
+        self.mailbox.refresh()?;
+        self.number()?;
+        Ok(lock)
     }
 }
 

@@ -168,7 +168,7 @@ fn too_many_bad_commands_end_the_session() {
 fn one_session_at_a_time_where_it_is_asked_for() {
     let home = two_messages();
     let settings = Settings { location: "maildir:~/Maildir".into(), ..Settings::default() };
-    let maildrop = Maildrop::open(&settings, &passenger(home.path())).unwrap();
+    let mut maildrop = Maildrop::open(&settings, &passenger(home.path())).unwrap();
     let lock = maildrop.lock_session().unwrap();
     let path = home.path().join("Maildir/dovecot-pop3-session.lock");
     assert!(
@@ -176,4 +176,19 @@ fn one_session_at_a_time_where_it_is_asked_for() {
     );
     drop(lock);
     assert!(!path.exists());
+}
+
+/// With `pop3_lock_session` the second session waits, and what it lists is what the first has left.
+#[test]
+fn a_session_that_waited_for_another_lists_what_is_left() {
+    let home = two_messages();
+    let settings = Settings { location: "maildir:~/Maildir".into(), ..Settings::default() };
+    let open = || Maildrop::open(&settings, &passenger(home.path())).unwrap();
+    let (mut first, mut second) = (open(), open());
+    let lock = first.lock_session().unwrap();
+    first.delete(&[first.entries()[0].uid]).unwrap();
+    drop(lock);
+    let _lock = second.lock_session().unwrap();
+    assert_eq!(second.entries().len(), 1);
+    assert_eq!(second.entries()[0].uid, first.entries()[1].uid);
 }
