@@ -10,6 +10,7 @@ use mail_types::Uid;
 use mailstore::{DotLock, StoreError};
 use protocol::pop3::{Stuffer, Workarounds};
 use std::io::Read;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// Octets of a command line.
@@ -18,7 +19,7 @@ const LONGEST_COMMAND: usize = 4096;
 const PIECE: usize = 32 * 1024;
 /// Octets of the line that ends a message.
 const DOT: u64 = 3;
-/// How often the session's lock is touched while the client is silent.
+/// How often the session's lock is touched while the client is silent or does not read.
 const TOUCH: Duration = Duration::from_secs(60);
 
 /// How a session ends.
@@ -131,9 +132,25 @@ impl Connection {
             }
         }
         if self.wire.queued() > PIECE {
-            self.wire.flush().await?;
+            self.flush().await?;
         }
         Ok(())
+    }
+
+    /// Sends what is queued. However slowly the client reads, the session's lock stays fresh.
+    async fn flush(&mut self) -> Result<(), WireError> {
+        self.keep_lock();
+        let mut flushed = pin!(self.wire.flush());
+        loop {
+            tokio::select! {
+                flushed = &mut flushed => return flushed,
+                () = tokio::time::sleep(TOUCH) => self.lock.iter_mut().for_each(DotLock::keep),
+            }
+        }
+    }
+
+    fn keep_lock(&mut self) {
+        self.lock.iter_mut().for_each(DotLock::keep);
     }
 
     /// The next command; the answers to those before go out first.
@@ -141,7 +158,7 @@ impl Connection {
         let line = match self.wire.buffered_line(LONGEST_COMMAND)? {
             Some(line) => line,
             None => {
-                self.wire.flush().await?;
+                self.flush().await?;
                 self.wait().await?
             }
         };
@@ -150,9 +167,7 @@ impl Connection {
             self.say("-ERR Input line too long.\r\n");
             return Err(End::Other("Input line too long".to_owned()));
         }
-        if let Some(lock) = &mut self.lock {
-            lock.keep();
-        }
+        self.keep_lock();
         Ok(line.bytes.to_vec())
     }
 
@@ -172,11 +187,7 @@ impl Connection {
                     Err(WireError::Timeout) => Err(End::Inactive(inactivity)),
                     Err(error) => Err(error.into()),
                 },
-                () = tokio::time::sleep(left.min(TOUCH)) => {
-                    if let Some(lock) = &mut self.lock {
-                        lock.keep();
-                    }
-                }
+                () = tokio::time::sleep(left.min(TOUCH)) => self.keep_lock(),
                 () = stopping(worker.as_ref()) => return Err(End::Stopping),
             }
         }
@@ -208,7 +219,7 @@ impl Connection {
                     octets += out.len() as u64;
                     self.wire.queue(&out);
                     out.clear();
-                    self.wire.flush().await?;
+                    self.flush().await?;
                 }
                 Err(error) => {
                     // half a message must not look whole: no final dot
@@ -287,4 +298,47 @@ fn prefix(settings: &Settings, user: &Passenger) -> String {
     let pid = std::process::id().to_string();
     let prefix = settings.log_prefix.replace("%{session}", &user.facts.session);
     prefix.replace("%{pid}", &pid).replace("%s", "pop3").replace("%u", &name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::time::UNIX_EPOCH;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    /// A lock that nobody touches is taken over after two minutes, though its owner still sends.
+    #[tokio::test]
+    async fn a_long_answer_keeps_the_session_lock() {
+        let home = tempfile::tempdir().unwrap();
+        for directory in ["cur", "new", "tmp"] {
+            std::fs::create_dir_all(home.path().join("Maildir").join(directory)).unwrap();
+        }
+        let mail = "Subject: long\n\n".to_owned() + &"line\n".repeat(100_000);
+        std::fs::write(home.path().join("Maildir/new/1.M1P1.host"), mail).unwrap();
+        let address = "127.0.0.1:9".parse().unwrap();
+        let user = Passenger {
+            user: "taro".into(),
+            home: home.path().display().to_string(),
+            fields: Vec::new(),
+            facts: login::facts::Facts::new(address, address, &[]),
+        };
+        let location = "maildir:~/Maildir".into();
+        let settings = Settings { location, lock_session: true, ..Settings::default() };
+        let (here, mut client) = duplex(1024);
+        let served =
+            tokio::spawn(async move { serve(Wire::from_io(here), settings, &user, None).await });
+        client.write_all(b"RETR 1\r\n").await.unwrap();
+        let mut heard = vec![0; 100];
+        client.read_exact(&mut heard).await.unwrap();
+        assert!(heard.starts_with(b"+OK Logged in.\r\n+OK "));
+        let lock = home.path().join("Maildir/dovecot-pop3-session.lock");
+        File::options().write(true).open(&lock).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        // It is touched every ten seconds at most.
+        tokio::time::sleep(Duration::from_millis(10_100)).await;
+        client.read_exact(&mut vec![0; 3 * PIECE]).await.unwrap();
+        assert_ne!(lock.metadata().unwrap().modified().unwrap(), UNIX_EPOCH);
+        drop(client);
+        served.await.unwrap();
+    }
 }
