@@ -52,7 +52,7 @@ struct Inner {
 /// How long the server may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// To accept the connection and to say its handshake.
+    /// To accept the connection and to say its handshake; who waits for another's attempt waits no longer.
     pub connect: Duration,
     /// To answer an `AUTH` or a `CONT`; a failure is delayed by the server on purpose.
     pub reply: Duration,
@@ -245,26 +245,24 @@ impl AuthClient {
 
     /// The connection, unless it is older than `age`; otherwise a new one.
     async fn connection(&self, age: Duration) -> Result<Connection, AuthError> {
+        let connection = self.shared_connection(age);
+        tokio::time::timeout(self.0.limits.connect, connection).await.unwrap_or_else(|_| {
+            let source = io::ErrorKind::TimedOut.into();
+            Err(AuthError::Connect { path: self.0.path.clone(), source })
+        })
+    }
+
+    async fn shared_connection(&self, age: Duration) -> Result<Connection, AuthError> {
         let mut current = self.0.connection.lock().await;
         let serves = |one: &&Connection| !one.mux.is_closed() && one.made.elapsed() <= age;
         if let Some(connection) = current.as_ref().filter(serves) {
             return Ok(connection.clone());
         }
         let path = || self.0.path.clone();
-        let opened = tokio::time::timeout(self.0.limits.connect, open(&self.0.path)).await;
-        let connection = match opened {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(OpenError::Io(source))) => {
-                return Err(AuthError::Connect { path: path(), source });
-            }
-            Ok(Err(OpenError::Broken(source))) => {
-                return Err(AuthError::Handshake { path: path(), source });
-            }
-            Err(_) => {
-                let source = io::ErrorKind::TimedOut.into();
-                return Err(AuthError::Connect { path: path(), source });
-            }
-        };
+        let connection = open(&self.0.path).await.map_err(|error| match error {
+            OpenError::Io(source) => AuthError::Connect { path: path(), source },
+            OpenError::Broken(source) => AuthError::Handshake { path: path(), source },
+        })?;
         *current = Some(connection.clone());
         Ok(connection)
     }
@@ -299,7 +297,12 @@ impl AuthError {
         let Self::Connect { source, .. } = self else { return false };
         matches!(
             source.kind(),
-            NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof
+            NotFound
+                | ConnectionRefused
+                | ConnectionReset
+                | BrokenPipe
+                | UnexpectedEof
+                | WouldBlock
         )
     }
 }
@@ -583,6 +586,28 @@ mod tests {
         let script = Script::at(path, HELLO);
         let server = script.serve(&[("AUTH\t1\tPLAIN\tservice=smtp", "OK\t1\tuser=a\n")]);
         assert!(matches!(login.await.unwrap(), Ok(Step::Success(_))));
+        server.await.unwrap();
+    }
+
+    /// Not one after the other.
+    #[tokio::test]
+    async fn all_logins_give_up_on_a_silent_server_in_time() {
+        let script = Script::new("");
+        let limits = Limits { connect: Duration::from_millis(200), ..Limits::default() };
+        let auth = AuthClient::with_limits(script.path(), limits);
+        let server = script.serve(&[]);
+        let begun = Instant::now();
+        let logins: Vec<_> = (0..20)
+            .map(|_| {
+                let auth = auth.clone();
+                tokio::spawn(async move { auth.start(&request()).await.map(drop) })
+            })
+            .collect();
+        for login in logins {
+            let error = login.await.unwrap().unwrap_err();
+            assert!(error.to_string().ends_with("timed out"), "{error}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         server.await.unwrap();
     }
 
