@@ -289,10 +289,10 @@ impl std::fmt::Debug for Connection {
 }
 
 impl AuthError {
-    /// Nobody listens, or who did ends.
+    /// Nobody listens, or who did ends, or too many wait already to be accepted.
     fn is_away(&self) -> bool {
         use io::ErrorKind::{
-            BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof,
+            BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof, WouldBlock,
         };
         let Self::Connect { source, .. } = self else { return false };
         matches!(
@@ -587,6 +587,24 @@ mod tests {
         let server = script.serve(&[("AUTH\t1\tPLAIN\tservice=smtp", "OK\t1\tuser=a\n")]);
         assert!(matches!(login.await.unwrap(), Ok(Step::Success(_))));
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_with_a_full_queue_is_waited_for() {
+        let script = Script::new(HELLO);
+        script.queue_at_most(0); // one waits nevertheless
+        let mut first = UnixStream::connect(script.path()).await.unwrap();
+        let auth = AuthClient::new(script.path());
+        let login = tokio::spawn(async move { auth.start(&request()).await });
+        tokio::time::sleep(3 * PAUSE).await;
+        assert!(!login.is_finished(), "{:?}", login.await);
+        let emptied = script.serve(&[]);
+        first.read_u8().await.unwrap();
+        let server = script.serve(&[("AUTH\t1\tPLAIN\tservice=smtp", "OK\t1\tuser=a\n")]);
+        assert!(matches!(login.await.unwrap(), Ok(Step::Success(_))));
+        server.await.unwrap();
+        drop(first);
+        emptied.await.unwrap();
     }
 
     /// Not one after the other.

@@ -31,6 +31,11 @@ impl Script {
         self.path.clone()
     }
 
+    /// Who connects beyond that many that wait to be accepted is turned away.
+    pub fn queue_at_most(&self, waiting: i32) {
+        rustix::net::listen(&*self.listener, waiting).unwrap();
+    }
+
     pub fn serve(&self, script: &[(&str, &str)]) -> JoinHandle<()> {
         let script: Vec<(String, String)> =
             script.iter().map(|&(line, reply)| (line.to_owned(), reply.to_owned())).collect();
