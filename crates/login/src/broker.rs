@@ -12,7 +12,7 @@ use config::dovecot::variables::{Variable, expand, of_user};
 use daemon::{Identity, Request, Worker, WorkerError};
 use neighbours::userdb::{Answer, User, Userdb};
 use protocol::dovecot_auth::Ticket;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use crate::arrival::Passenger;
@@ -74,7 +74,8 @@ pub async fn serve(worker: &Worker) -> Result<(), WorkerError> {
 impl Broker {
     async fn answer(&self, request: Request) {
         let Request { payload, mut answer, descriptors } = request;
-        let outcome = self.admit(&payload, descriptors).await;
+        let admitted = unless_gone(&mut answer, self.admit(&payload, descriptors)).await;
+        let Some(outcome) = admitted else { return };
         let (text, counted) = match outcome {
             Ok((pid, counted, lease)) => (Outcome::Started(pid), Some((counted, lease))),
             Err(outcome) => (outcome, None),
@@ -88,8 +89,7 @@ impl Broker {
         drop(answer);
         if let Some((counted, mut lease)) = counted {
             // The lease ends with the session, however that ends.
-            let mut octet = [0];
-            while lease.read(&mut octet).await.is_ok_and(|count| count > 0) {}
+            end_of(&mut lease).await;
             drop(counted);
         }
     }
@@ -175,6 +175,22 @@ impl Broker {
     }
 }
 
+/// Works until the asker has gone: its client has been refused then. Dropped with the work, the
+/// lease tells a mailbox worker that is about to take the connection.
+async fn unless_gone<T>(asker: &mut UnixStream, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = end_of(asker) => None,
+        done = work => Some(done),
+    }
+}
+
+/// Waits for the end of what a stream brings.
+async fn end_of(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut octet = [0];
+    while stream.read(&mut octet).await.is_ok_and(|count| count > 0) {}
+}
+
 /// Whom the mailbox worker becomes; otherwise Dovecot's words about why nobody.
 fn identity(settings: &BrokerSettings, user: &User) -> Result<Identity, String> {
     let uid = user.uid().or(settings.uid).ok_or("User is missing UID (see mail_uid setting)")?;
@@ -253,6 +269,23 @@ mod tests {
         }
         let user = User { name: "a/b@example.com".into(), fields: params };
         identity(&settings, &user).map(|identity| (identity.uid, identity.gid, identity.home))
+    }
+
+    /// The login worker waits less long than auth server and mailbox worker may take together.
+    #[tokio::test]
+    async fn nobody_is_admitted_for_an_asker_that_has_gone() {
+        let (asker, mut answer) = UnixStream::pair().unwrap();
+        let (lease, mut held) = UnixStream::pair().unwrap();
+        let admit = async {
+            let _lease = lease;
+            drop(asker);
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(unless_gone(&mut answer, admit).await, None);
+        held.write_all(b"7\n").await.unwrap_err();
+        assert_eq!(unless_gone(&mut answer, async { 7 }).await, None);
+        let (_asker, mut answer) = UnixStream::pair().unwrap();
+        assert_eq!(unless_gone(&mut answer, async { 7 }).await, Some(7));
     }
 
     #[test]
