@@ -45,6 +45,9 @@ struct Config {
     stop_grace_ms: Option<u64>,
     #[serde(default)]
     fail: Option<String>,
+    /// The oracle does not get ready.
+    #[serde(default)]
+    slow: bool,
     #[serde(default)]
     watch: Option<PathBuf>,
     #[serde(default)]
@@ -111,6 +114,9 @@ impl Daemon for Echo {
             Some(_) => std::process::exit(3),
             None => {}
         }
+        if worker.role() == "oracle" && worker.settings()? {
+            std::thread::sleep(Duration::from_secs(60));
+        }
         worker.clone().run(async move {
             match worker.role() {
                 "line" => lines(&worker, settings.map(|s| s.greeting).unwrap_or_default()).await,
@@ -151,7 +157,7 @@ fn plan(config: Config, problems: Problems) -> Plan {
     line.needs().network = config.network;
     line.needs().users = true;
     let idle = Duration::from_millis(config.idle_ms.unwrap_or(60_000));
-    let oracle = Role { account, alone: true, ..Role::new("oracle") };
+    let oracle = Role { account, alone: true, ..Role::new("oracle") }.with_settings(&config.slow);
     let user = Role {
         processes: Processes::OnDemand { max: 3, idle },
         hand_over_from: vec![config.broker.unwrap_or("line".to_owned())],

@@ -59,8 +59,13 @@ impl Generation {
         }
     }
 
-    /// Binds what `old` has not bound, reads all keys, opens all files.
-    pub fn prepare(number: u64, mut plan: Plan, old: &Self) -> Result<Self, Problems> {
+    /// Binds what is bound neither by `old` nor in `dropped`, reads all keys, opens all files.
+    pub fn prepare(
+        number: u64,
+        mut plan: Plan,
+        old: &Self,
+        dropped: &[Socket],
+    ) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         add_control(&mut plan, &mut problems);
         users::add(&mut plan, &mut problems);
@@ -76,7 +81,7 @@ impl Generation {
         if problems.has_errors() {
             return Err(problems);
         }
-        let sockets = bind_all(&plan.listeners, old, &mut problems);
+        let sockets = bind_all(&plan.listeners, old, dropped, &mut problems);
         if problems.has_errors() {
             return Err(problems);
         }
@@ -224,7 +229,12 @@ fn read_bundles(plan: &Plan, problems: &mut Problems) -> Vec<(String, Bundle)> {
     bundles
 }
 
-fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec<Socket> {
+fn bind_all(
+    wanted: &[Listen],
+    old: &Generation,
+    dropped: &[Socket],
+    problems: &mut Problems,
+) -> Vec<Socket> {
     let mut sockets: Vec<Socket> = Vec::new();
     for listen in wanted {
         let ours = |(name, socket): &&(String, OwnedFd)| {
@@ -253,7 +263,7 @@ fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec
             }
             continue;
         }
-        match open(listen, old) {
+        match open(listen, old, dropped) {
             Ok(descriptors) => {
                 sockets.extend(descriptors.into_iter().map(|(descriptor, file)| Socket {
                     name: listen.name.clone(),
@@ -275,8 +285,8 @@ fn bind_all(wanted: &[Listen], old: &Generation, problems: &mut Problems) -> Vec
 type Bound = (OwnedFd, Option<(u64, u64)>);
 
 /// The sockets of one address: those of the old generation, else those that the last supervisor left
-/// in the manager's keeping or an original held, else a new one.
-fn open(listen: &Listen, old: &Generation) -> io::Result<Vec<Bound>> {
+/// in the manager's keeping, an original held or a candidate has bound, else a new one.
+fn open(listen: &Listen, old: &Generation, dropped: &[Socket]) -> io::Result<Vec<Bound>> {
     let bound = old.sockets.iter().filter(|socket| socket.at.as_ref() == Some(&listen.at));
     let bound: Vec<_> =
         bound.map(|socket| Ok((socket.descriptor.try_clone()?, socket.file))).collect();
@@ -292,8 +302,9 @@ fn open(listen: &Listen, old: &Generation) -> io::Result<Vec<Bound>> {
     let kept = kept.map(|(_, socket)| socket);
     match &listen.at {
         At::Tcp(address) => {
-            let mut kept = kept.filter(|socket| listen::address(socket) == address.to_string());
-            match kept.next() {
+            let kept = kept.filter(|socket| listen::address(socket) == address.to_string());
+            let dropped = dropped.iter().filter(|socket| socket.at.as_ref() == Some(&listen.at));
+            match kept.chain(dropped.map(|socket| &socket.descriptor)).next() {
                 Some(kept) => Ok(vec![(kept.try_clone()?, None)]),
                 None => Ok(vec![bind(&listen.at)?]),
             }

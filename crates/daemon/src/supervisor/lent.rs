@@ -93,8 +93,8 @@ impl<D: Daemon> Supervisor<D> {
         let wanted = ports(&plan);
         let fewer = ports(&self.generation.plan).iter().any(|port| !wanted.contains(port));
         if fewer && !plan.problems.has_errors() {
-            self.drop_candidate();
-            self.begin(plan);
+            let dropped = self.drop_candidate();
+            self.begin(plan, &dropped);
         }
     }
 

@@ -130,7 +130,7 @@ fn run<D: Daemon>(
             last_problems: Problems::default(),
             daemon: PhantomData,
         };
-        supervisor.begin(plan);
+        supervisor.begin(plan, &[]);
         supervisor.supervise(events).await
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::generation::Generation;
+use super::generation::{Generation, Socket};
 use super::process::{Phase, Process};
 use super::{MERCY, Supervisor, report};
 use crate::handover::ToWorker;
@@ -33,23 +33,22 @@ impl<D: Daemon> Supervisor<D> {
         }
         notify::reloading();
         tracing::info!(target: "mail", "reload -- version {}", env!("CARGO_PKG_VERSION"));
-        if self.candidate.is_some() {
-            self.drop_candidate();
-        }
+        let dropped = self.drop_candidate();
         match own::plan::<D>(&self.args) {
             Ok(plan) if self.has_to_return(&plan) => self.return_ports(),
-            Ok(plan) if !plan.problems.has_errors() => self.begin(plan),
+            Ok(plan) if !plan.problems.has_errors() => self.begin(plan, &dropped),
             Ok(Plan { problems, .. }) | Err(problems) => self.refuse(problems, exit::CONFIGURATION),
         }
     }
 
-    /// Prepares a generation and starts its workers.
-    pub(super) fn begin(&mut self, plan: Plan) {
+    /// Prepares a generation and starts its workers. `dropped` are the sockets of a candidate whose
+    /// workers may still have them.
+    pub(super) fn begin(&mut self, plan: Plan, dropped: &[Socket]) {
         report(&plan.problems);
         self.last_problems = plan.problems.clone();
         let number = self.next_generation;
         self.next_generation += 1;
-        let generation = match Generation::prepare(number, plan, &self.generation) {
+        let generation = match Generation::prepare(number, plan, &self.generation, dropped) {
             Ok(generation) => generation,
             Err(problems) => return self.refuse(problems, exit::CONFIGURATION),
         };
@@ -189,14 +188,21 @@ impl<D: Daemon> Supervisor<D> {
         self.refuse(problems, code);
     }
 
-    pub(super) fn drop_candidate(&mut self) {
-        let Some(candidate) = self.candidate.take() else { return };
-        let number = candidate.generation.number;
-        for (id, process) in &mut self.processes {
-            if candidate.processes.contains(id) || process.generation == number {
+    /// Its sockets. Those of its workers that serve already serve to the end, beside the old ones.
+    pub(super) fn drop_candidate(&mut self) -> Vec<Socket> {
+        let Some(candidate) = self.candidate.take() else { return Vec::new() };
+        let Generation { number, plan, sockets, .. } = candidate.generation;
+        let goes_on = self.generation.number > 0;
+        for process in self.processes.values_mut().filter(|process| process.generation == number) {
+            // One on demand starts because somebody waits for it; one that waits to be alone does nothing yet.
+            let serves = process.uid.is_some() || process.phase != Phase::Starting;
+            if goes_on && serves && process.alone {
+                process.finish(false, plan.grace.reload);
+            } else {
                 process.kill();
             }
         }
+        sockets
     }
 
     /// Says why there is no new generation. Without an old one the daemon ends.

@@ -123,3 +123,26 @@ fn a_port_that_a_reload_drops_is_closed_while_its_connections_go_on() {
     eventually("the port to be closed", refused, || echo.log());
     assert!(!old.ask("pid").is_empty(), "goes on");
 }
+
+/// Its port is bound already, and goes to the next one.
+#[test]
+fn a_candidate_that_serves_when_it_is_given_up_serves_to_the_end() {
+    let mut echo = Echo::launch(json!({}), false, &[]);
+    echo.until("READY=1");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    echo.address = port.local_addr().unwrap();
+    drop(port);
+    echo.configure(json!({ "listen": echo.address, "slow": true }));
+    echo.signal(nix::sys::signal::Signal::SIGHUP);
+    echo.until("RELOADING=1");
+    let accepts = || std::net::TcpStream::connect(echo.address).is_ok();
+    eventually("the port of the candidate", accepts, || echo.log());
+    let mut served = echo.connect();
+    assert_eq!(served.greeting, "hello 2");
+    echo.configure(json!({ "slow": false }));
+    echo.reload();
+    assert_eq!(served.ask("still here"), "still here", "{}", echo.log());
+    assert_eq!(echo.connect().greeting, "hello 3");
+    served.send("quit");
+    assert_eq!(served.line(), "");
+}
