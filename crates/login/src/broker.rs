@@ -247,6 +247,7 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use protocol::dovecot_auth::Params;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -281,7 +282,8 @@ mod tests {
             drop(asker);
             std::future::pending::<()>().await;
         };
-        assert_eq!(unless_gone(&mut answer, admit).await, None);
+        let admitted = timeout(Duration::from_secs(5), unless_gone(&mut answer, admit));
+        assert_eq!(admitted.await, Ok(None));
         held.write_all(b"7\n").await.unwrap_err();
         assert_eq!(unless_gone(&mut answer, async { 7 }).await, None);
         let (_asker, mut answer) = UnixStream::pair().unwrap();
