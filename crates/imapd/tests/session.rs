@@ -146,6 +146,31 @@ async fn idle_ends_with_its_mailbox() {
     }
 }
 
+/// The client is told that it has to begin anew, and not to make the mailbox that it copies to.
+#[tokio::test]
+async fn a_mailbox_that_was_made_anew_is_not_copied_from() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::new(Location::maildir(home.path().join("Maildir")), Options::default());
+    save(home.path(), "Subject: one\r\n\r\nbody\r\n");
+    store.create("Anew").unwrap();
+    let mut anew = store.open("Anew", Access::Select).unwrap();
+    let mut inbox = store.open("INBOX", Access::Select).unwrap();
+    let uids = [inbox.messages()[0].uid];
+    inbox.copy(&uids, &mut anew).unwrap();
+    let (session, mut client) = session(home.path(), 1 << 20);
+    let served = tokio::spawn(session.run(b""));
+    client.write_all(b"s SELECT Anew\r\n").await.unwrap();
+    while !read_line(&mut client).await.starts_with(b"s OK") {}
+    store.delete("Anew").unwrap();
+    store.create("Anew").unwrap();
+    client.write_all(b"c COPY 1 INBOX\r\nn NOOP\r\ng COPY 1 INBOX\r\nl LOGOUT\r\n").await.unwrap();
+    let mut heard = String::new();
+    client.read_to_string(&mut heard).await.unwrap();
+    assert!(heard.contains("c NO ") && !heard.contains("TRYCREATE"), "{heard}");
+    assert!(heard.contains("* OK [CLOSED] ") && heard.contains("g BAD "), "{heard}");
+    served.await.unwrap();
+}
+
 async fn read_line(client: &mut DuplexStream) -> Vec<u8> {
     let mut line = vec![];
     while !line.ends_with(b"\n") {

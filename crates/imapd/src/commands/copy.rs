@@ -32,7 +32,12 @@ fn transfer(session: &mut Session, by_uid: bool, set: &SequenceSet, name: &str, 
         session.selected = Some(view);
         return Reply::invalid_set(command);
     };
-    let target = select::open(session, name, Access::Peek);
+    let target = select::open(session, name, Access::Peek).map_err(|reply| match reply {
+        Reply::No(text) if text.starts_with("Mailbox doesn't exist") => {
+            Reply::No(format!("[TRYCREATE] {text}"))
+        }
+        other => other,
+    });
     let outcome = target.and_then(|mut target| {
         if found.is_empty() {
             return Err(Reply::ok("No messages found"));
@@ -57,9 +62,6 @@ fn transfer(session: &mut Session, by_uid: bool, set: &SequenceSet, name: &str, 
     session.selected = Some(view);
     let (code, complete) = match outcome {
         Ok(done) => done,
-        Err(Reply::No(text)) if text.starts_with("Mailbox doesn't exist") => {
-            return Reply::No(format!("[TRYCREATE] {text}"));
-        }
         Err(reply) => return reply,
     };
     if way == Way::Copy {
