@@ -115,7 +115,9 @@ impl Daemon for Echo {
             None => {}
         }
         if worker.role() == "oracle" && worker.settings()? {
-            std::thread::sleep(Duration::from_secs(60));
+            loop {
+                std::thread::park();
+            }
         }
         worker.clone().run(async move {
             match worker.role() {
